@@ -1,0 +1,1 @@
+"""umbel: a distributed task queue with Celery's API."""
