@@ -1,0 +1,72 @@
+# Every target makes what it needs; nothing has to be installed or done before. `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+
+# Debian's own python3 is enough; name another with `make PYTHON=python3.13 …`.
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+    $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done || true)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.installed
+DEMO_VENV := .venv-demo
+DEMO_READY := $(DEMO_VENV)/.installed
+JOBS ?= 2
+ROUNDS ?= 3
+# Arguments for pytest, e.g. make unit TESTS="tests/core -k codec".
+TESTS ?= tests --ignore=tests/process
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help setup demo test lint types unit process check fmt bench clean
+
+help:  ## list the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: $(READY)  ## make .venv: umbel (editable) and the development tools
+
+$(READY): pyproject.toml scripts/venv.py
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer found; make PYTHON=/path/to/python …" >&2; exit 1; }
+	$(PYTHON) scripts/venv.py $(VENV)
+	$(BIN)/python -m pip install -q "pip>=25.1"
+	$(BIN)/python -m pip install -q --editable . --group dev
+	@touch $@
+
+$(DEMO_READY): pyproject.toml scripts/venv.py
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer found; make PYTHON=/path/to/python …" >&2; exit 1; }
+	$(PYTHON) scripts/venv.py $(DEMO_VENV)
+	$(DEMO_VENV)/bin/python -m pip install -q --editable .
+	@touch $@
+
+demo: $(DEMO_READY)  ## real work on a SQLite file, with kill -9 in the middle; about half a minute
+	@$(DEMO_VENV)/bin/python examples/stdlib_demo/run.py $(DEMO_ARGS)
+
+test: lint types unit process  ## everything that has to pass: lint, types, all tests
+
+lint: $(READY)  ## ruff (rules and format) and the import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
+
+types: $(READY)  ## mypy strict, and pyright on the public names
+	$(BIN)/mypy
+	$(BIN)/python scripts/public_types.py
+
+unit: $(READY)  ## the tests that share the machine well, in parallel (TESTS=… to choose)
+	$(BIN)/python -m pytest -q -n $(JOBS) $(TESTS)
+
+process: $(READY)  ## the tests that kill real processes, one at a time
+	$(BIN)/python -m pytest -q tests/process
+
+check: test demo  ## what to run before handing in: test, then the demo
+
+fmt: $(READY)  ## format the code and mend what ruff can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY)  ## umbel and its rivals in interleaved rounds (ROUNDS=3; QUICK=1 for a small run)
+	$(BIN)/python bench/run.py --rounds $(ROUNDS) $(if $(QUICK),--quick)
+
+clean:  ## remove what the other commands made
+	rm -rf $(VENV) $(DEMO_VENV) .venv-bench build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
