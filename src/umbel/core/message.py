@@ -1,0 +1,121 @@
+"""What travels: the message, the delivery that a lease makes of it, and what settling a delivery asks of an engine."""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+import msgspec
+
+
+class Message(msgspec.Struct, gc=False):
+    """A task message on its way: where it goes, when it may run, and its opaque bytes.
+
+    `head` is the JSON envelope without the body (headers, properties, content type and encoding: protocol 2);
+    `body` the serialized arguments, which only an executor decodes. The other fields repeat what an engine
+    needs in order to store and order the message without reading either.
+    """
+
+    id: str
+    #: Name of the task; the worker that does not know it offers the message to others.
+    task: str
+    #: Queue, or routing key where `exchange` is not the anonymous one.
+    queue: str
+    head: bytes
+    body: bytes
+    #: "" is the anonymous exchange: `queue` names the queue itself.
+    exchange: str = ""
+    #: Higher runs first within a queue (as on RabbitMQ).
+    priority: int = 0
+    #: Not to be delivered before this time (epoch seconds); 0 means at once.
+    due: float = 0.0
+    #: Not to be started after this time (epoch seconds); 0 means never expires.
+    expires: float = 0.0
+    #: Which follow-up of `id` this is (retries and replacements so far). An engine stores (id, generation) once.
+    generation: int = 0
+
+
+class Delivery(Message, gc=False):
+    """A leased message: `tag` is the engine's handle, `token` the attempt that fences off stale writers."""
+
+    tag: Any = None
+    token: int = 0
+    #: How often a process died while it may have been running this message.
+    crashes: int = 0
+    #: How often a worker gave it back because it does not know the task.
+    offers: int = 0
+    #: Non-zero when a former owner marked it as started under early acknowledgement (see Broker.start).
+    ticket: int = 0
+    #: Whose lease ended without being settled; "" for a fresh delivery.
+    former_owner: str = ""
+    #: When the message was published (epoch seconds).
+    published: float = 0.0
+
+
+class Record(msgspec.Struct, gc=False):
+    """The stored state of one task: `meta` is the JSON that Celery's result backends keep."""
+
+    id: str
+    state: str
+    meta: bytes
+    #: When the store may drop it (epoch seconds); 0 means never.
+    expires: float = 0.0
+
+
+class End(enum.IntEnum):
+    """How a lease ends."""
+
+    #: The message is finished and goes away.
+    DONE = 0
+    #: Back to the front of its queue as if it had never been leased.
+    RELEASE = 1
+    #: Back to its queue because the task asked for it (Reject with requeue); not before `due`.
+    REQUEUE = 2
+    #: Back to its queue, one crash more; not before `due`.
+    CRASHED = 3
+    #: Back to its queue for another worker that knows the task, one offer more; not before `due`.
+    OFFER = 4
+    #: Into the dead letters with `reason`.
+    DEAD = 5
+
+
+class Settlement(msgspec.Struct, gc=False):
+    """The effects of one outcome, applied together or (stale token) not at all."""
+
+    tag: Any
+    token: int
+    end: End = End.DONE
+    #: Result to store; None leaves the store as it is.
+    record: Record | None = None
+    #: Follow-up messages: retries, callbacks, the next step of a chain.
+    publish: tuple[Message, ...] = ()
+    due: float = 0.0
+    reason: str = ""
+
+
+class Stage(enum.StrEnum):
+    """Where a message is, as far as its broker can tell."""
+
+    SCHEDULED = "scheduled"
+    QUEUED = "queued"
+    LEASED = "leased"
+    STARTED = "started"
+    DEAD = "dead"
+
+
+class Depth(msgspec.Struct, gc=False):
+    """How many messages of a queue are ready, waiting for their time, and leased."""
+
+    ready: int = 0
+    scheduled: int = 0
+    leased: int = 0
+
+
+class DeadLetter(msgspec.Struct, gc=False):
+    """A message that will not be run again unless somebody says so, with the reason and when it was buried."""
+
+    number: int
+    message: Message
+    reason: str
+    buried: float
+    crashes: int = 0

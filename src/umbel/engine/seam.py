@@ -1,0 +1,226 @@
+"""The protocols an engine fulfils. Every call takes and returns batches; `now` is epoch seconds, given by the caller.
+
+Engines are synchronous, thread-safe (each thread may get a connection of its own) and reconnect after a fork.
+They raise `umbel.core.errors.OperationalError` (or a subclass) when they cannot do their work now, and never
+block longer than their deadline. They neither log nor retry on behalf of the caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from umbel.core.message import DeadLetter, Delivery, Depth, Message, Record, Settlement, Stage
+from umbel.core.queues import Queue
+
+
+@dataclass(frozen=True)
+class Caps:
+    """What an engine can do; callers ask this and never the engine's name."""
+
+    #: A transactional, B confirmed, C memory first, D bridged, - nothing outlives the process.
+    durability: str
+    #: One line for the start banner: what a crash and what a power cut may take.
+    durability_text: str
+    #: Other processes can share it.
+    shared: bool = True
+    #: The broker can tell where a message is (`find`).
+    find: bool = True
+    #: Waiting messages can be removed one by one (`Store.revoke` ends them at once).
+    remove: bool = True
+
+
+class Lease(NamedTuple):
+    """What a consumer asks for: up to `limit` messages of `queues`, held by `owner` for `seconds`."""
+
+    queues: tuple[str, ...]
+    owner: str
+    limit: int
+    seconds: float
+
+
+class Refusal(NamedTuple):
+    """A message of a batch that was not stored, and why (an exception ready to be raised)."""
+
+    index: int
+    error: Exception
+
+
+class Broker(Protocol):
+    """Where messages wait."""
+
+    def declare(self, queues: Sequence[Queue]) -> None:
+        """Make the queues and their bindings exist."""
+
+    def publish(self, messages: Sequence[Message], now: float) -> list[Refusal]:
+        """Store the messages in one step; on return all but the refused ones are stored.
+
+        A message whose (id, generation) is stored already counts as stored. Through a named exchange a message
+        goes to every bound queue; with no queue bound it is refused as Unroutable.
+        """
+
+    def lease(self, lease: Lease, now: float, wait: float = 0.0) -> list[Delivery]:
+        """Take up to `limit` ready messages, oldest first within a priority, higher priority first.
+
+        Messages that are due become ready by themselves. With nothing ready, wait up to `wait` seconds for a
+        message, a due time or `wake`; return [] after that. Leasing also keeps `owner` alive for `seconds`.
+        """
+
+    def wake(self) -> None:
+        """End every `lease` that waits in this process; safe from any thread."""
+
+    def start(self, owner: str, tickets: Sequence[tuple[Any, int, int]], now: float) -> list[Any]:
+        """Remember durably that (tag, token, ticket) are about to start and must not run twice.
+
+        Return the tags whose lease is not held any more; those must not be started.
+        """
+
+    def extend(self, owner: str, seconds: float, now: float) -> bool:
+        """Keep every lease of `owner` for `seconds` from now; False when they have been given to others."""
+
+    def settle(self, owner: str, settlements: Sequence[Settlement], now: float) -> list[Any]:
+        """End leases (`record` and `publish` are somebody else's work); return the tags that were stale."""
+
+    def recover(self, lease: Lease, now: float) -> list[Delivery]:
+        """Take over messages whose owner let its lease lapse or is known to be dead; the token grows by one.
+
+        What comes back is leased to `lease.owner`, carries `former_owner` and `ticket`, and must be settled.
+        """
+
+    def depth(self, queues: Sequence[str], now: float) -> dict[str, Depth]:
+        """Count the messages of each queue; no names means every queue that the broker knows."""
+
+    def purge(self, queues: Sequence[str]) -> int:
+        """Delete the ready and scheduled messages of the queues; return how many."""
+
+    def find(self, ids: Collection[str], now: float) -> dict[str, Stage]:
+        """Tell where the messages are; ids that the broker does not hold are left out."""
+
+
+class DeadLetters(Protocol):
+    """Messages that were given up, to be looked at and sent again."""
+
+    def bury(self, message: Message, reason: str, now: float) -> None:
+        """Put a message that was never leased (malformed input) among the dead."""
+
+    def browse(self, *, after: int = 0, limit: int = 100) -> list[DeadLetter]:
+        """Return dead letters with a number above `after`, oldest first."""
+
+    def pick(self, numbers: Collection[int] | None, ids: Collection[str] | None) -> list[DeadLetter]:
+        """Return the letters with these numbers or task ids; both None means all."""
+
+    def revive(self, numbers: Collection[int], now: float) -> int:
+        """Send letters again as fresh messages (crash count 0, stored result forgotten); return how many."""
+
+    def drop(self, numbers: Collection[int]) -> int:
+        """Delete letters for good; return how many."""
+
+
+class Watch(Protocol):
+    """One process' wait for results: what it reports is a hint, the truth is `Store.get`."""
+
+    def add(self, ids: Collection[str]) -> None:
+        """Begin to watch the ids."""
+
+    def discard(self, ids: Collection[str]) -> None:
+        """Stop watching the ids."""
+
+    def wait(self, timeout: float) -> bool:
+        """Wait until a watched result may have changed (True) or the time is over (False)."""
+
+    def wake(self) -> None:
+        """End a wait of another thread."""
+
+    def close(self) -> None:
+        """Let go of sockets and files."""
+
+
+class Store(Protocol):
+    """Where results and revocations live."""
+
+    def put(self, records: Sequence[Record], now: float) -> list[str]:
+        """Store states; a terminal state never changes. Return the ids that were refused for that reason."""
+
+    def get(self, ids: Sequence[str], now: float) -> dict[str, Record]:
+        """Read states; unknown and expired ids are left out."""
+
+    def watch(self) -> Watch:
+        """Open a watch for this process."""
+
+    def forget(self, ids: Sequence[str]) -> None:
+        """Delete states."""
+
+    def expire(self, now: float, limit: int = 1000) -> int:
+        """Drop up to `limit` records (and revocations) whose time is over; return how many."""
+
+    def revoke(self, records: Sequence[Record], now: float) -> list[str]:
+        """Mark tasks as revoked for good. Return the ids that this ended at once.
+
+        Where the engine is also the broker, a message that waits is removed and its REVOKED record stored in the
+        same step; a leased one is only marked, and the worker that holds it ends it if it has not started.
+        The mark itself is kept until `record.expires` (0: for ever).
+        """
+
+    def revoked(self, ids: Sequence[str]) -> set[str]:
+        """Return which of the ids are marked as revoked."""
+
+
+class Listener(Protocol):
+    """One process' ear on the bus."""
+
+    def receive(self, timeout: float) -> list[tuple[str, bytes]]:
+        """Return (topic, payload) pairs sent since the last call; wait up to `timeout` seconds for one."""
+
+    def wake(self) -> None:
+        """End a `receive` of another thread."""
+
+    def close(self) -> None:
+        """Stop listening."""
+
+
+class Bus(Protocol):
+    """Fan-out of control messages and their replies; what is sent while nobody listens is gone."""
+
+    def send(self, topic: str, payloads: Sequence[bytes], now: float) -> None:
+        """Send payloads to every listener of `topic`."""
+
+    def listen(self, topics: Sequence[str]) -> Listener:
+        """Open a listener that hears what is sent from now on."""
+
+
+class Atomic(Protocol):
+    """Broker and store in one database: the whole outcome is one transaction."""
+
+    def commit(self, owner: str, settlements: Sequence[Settlement], now: float) -> list[Any]:
+        """Apply record, publish and end of lease of each settlement together; return the stale tags.
+
+        Of a stale settlement nothing is applied.
+        """
+
+
+@dataclass(frozen=True)
+class Engine:
+    """One opened technology. Parts that it does not provide are None."""
+
+    url: str
+    caps: Caps
+    broker: Broker | None = None
+    store: Store | None = None
+    bus: Bus | None = None
+    dead: DeadLetters | None = None
+    atomic: Atomic | None = None
+
+    def close(self) -> None:
+        """Let go of every connection of this process."""
+        for part in {id(p): p for p in (self.broker, self.store, self.bus, self.dead) if p is not None}.values():
+            close = getattr(part, "close", None)
+            if close is not None:
+                close()
+
+
+class Factory(Protocol):
+    """What an engine module exports under the name `open_engine`."""
+
+    def __call__(self, url: str, options: Mapping[str, Any]) -> Engine:
+        """Open the engine at `url`; `options` are `broker_transport_options` or those of the result backend."""
