@@ -228,7 +228,11 @@ class RemoteError(TaskError):
 
     def __str__(self) -> str:
         qualified = f"{self.module}.{self.name}" if self.module else self.name
-        text = ", ".join(map(str, self.arguments)) if isinstance(self.arguments, (list, tuple)) else str(self.arguments)
+        text = (
+            ", ".join(map(str, self.arguments))
+            if isinstance(self.arguments, (list, tuple))
+            else str(self.arguments)
+        )
         return f"{qualified}: {text}"
 
 
@@ -358,4 +362,3 @@ def reraise(tp: type[BaseException], value: BaseException, tb: Any = None) -> No
     """Raise `value` with traceback `tb` (Celery: `celery.exceptions.reraise`)."""
     del tp
     raise value.with_traceback(tb)
-

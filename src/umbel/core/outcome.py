@@ -53,7 +53,8 @@ class Policy:
     acks_late: bool = False
     acks_on_failure: bool = True
     acks_on_timeout: bool = True
-    reject_on_worker_lost: bool = False
+    #: None and True: a late-acknowledged task runs again when its process died; False: it has failed.
+    reject_on_worker_lost: bool | None = None
     retry_on_worker_lost: bool = False
     ignore_result: bool = False
     store_errors: bool = False
@@ -83,6 +84,12 @@ _TABLE: dict[Kind, Effects] = {
     Kind.LOST: Effects(states.FAILURE, End.DONE, errbacks=True),
 }
 
+_LATE_LOST = Effects(None, End.CRASHED)
+_LATE_LOST_FOR_GOOD = Effects(states.FAILURE, End.DEAD, errbacks=True)
+_LATE_TIMEOUT = Effects(None, End.REQUEUE)
+#: acks_on_failure=False rejects the message: it can be looked at and sent again among the dead letters.
+_LATE_FAILURE = Effects(states.FAILURE, End.DEAD, errbacks=True)
+
 
 def decide(kind: Kind, policy: Policy, crashes: int = 0) -> Effects:
     """Return the effects of an outcome under a policy.
@@ -90,14 +97,15 @@ def decide(kind: Kind, policy: Policy, crashes: int = 0) -> Effects:
     `crashes` counts the process deaths of this message before this one. A late-acknowledged task whose process
     died runs again until `max_crashes` deaths, then it is a dead letter and a failure; an early one has failed.
     """
-    effects = _TABLE[kind]
-    if kind is Kind.LOST and policy.acks_late:
-        if crashes + 1 >= policy.max_crashes:
-            return Effects(states.FAILURE, End.DEAD, errbacks=True)
-        return Effects(None, End.CRASHED)
-    if policy.acks_late and kind is Kind.TIMEOUT and not policy.acks_on_timeout:
-        return Effects(None, End.REQUEUE)
-    return effects
+    if not policy.acks_late:
+        return _TABLE[kind]
+    if kind is Kind.LOST and policy.reject_on_worker_lost is not False:
+        return _LATE_LOST_FOR_GOOD if crashes + 1 >= policy.max_crashes else _LATE_LOST
+    if kind is Kind.TIMEOUT and not policy.acks_on_timeout:
+        return _LATE_TIMEOUT
+    if kind is Kind.FAILURE and not policy.acks_on_failure:
+        return _LATE_FAILURE
+    return _TABLE[kind]
 
 
 def stored_state(effects: Effects, policy: Policy) -> str | None:

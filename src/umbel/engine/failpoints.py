@@ -40,7 +40,9 @@ NAMES: tuple[str, ...] = (
     "report.after",
 )
 
-_RULE = re.compile(r"^(?P<name>[a-z.]+)=(?P<action>kill|raise|sleep|exit)(\((?P<arg>[\d.]+)\))?(@(?P<nth>\d+)(?P<on>\+)?)?$")
+_RULE = re.compile(
+    r"^(?P<name>[a-z.]+)=(?P<action>kill|raise|sleep|exit)(\((?P<arg>[\d.]+)\))?(@(?P<nth>\d+)(?P<on>\+)?)?$"
+)
 
 
 @dataclass
