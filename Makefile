@@ -26,16 +26,16 @@ help:  ## list the commands
 
 setup: $(READY)  ## make .venv: umbel (editable) and the development tools
 
-$(READY): pyproject.toml scripts/venv.py
+$(READY): pyproject.toml scripts/make_venv.py
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer found; make PYTHON=/path/to/python …" >&2; exit 1; }
-	$(PYTHON) scripts/venv.py $(VENV)
+	$(PYTHON) scripts/make_venv.py $(VENV)
 	$(BIN)/python -m pip install -q "pip>=25.1"
 	$(BIN)/python -m pip install -q --editable . --group dev
 	@touch $@
 
-$(DEMO_READY): pyproject.toml scripts/venv.py
+$(DEMO_READY): pyproject.toml scripts/make_venv.py
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer found; make PYTHON=/path/to/python …" >&2; exit 1; }
-	$(PYTHON) scripts/venv.py $(DEMO_VENV)
+	$(PYTHON) scripts/make_venv.py $(DEMO_VENV)
 	$(DEMO_VENV)/bin/python -m pip install -q --editable .
 	@touch $@
 

@@ -1,14 +1,14 @@
 """Make a virtual environment with pip in it, on machines where half of the usual tools are missing.
 
-    python3 scripts/venv.py DIRECTORY
+    python3 scripts/make_venv.py DIRECTORY
 
-Only the standard library is used. Debian ships Python without `ensurepip`, so the plain way may fail there; then pip
-is taken from whatever the machine has, and as root from Debian's own package. An environment that works is kept.
+Only the standard library is used. Debian ships Python without `ensurepip`, so the plain way may fail there;
+then pip is taken from whatever the machine has, and as root from Debian's own package. An environment that
+works is kept.
 """
 
 from __future__ import annotations
 
-import glob
 import os
 import shutil
 import subprocess
@@ -33,20 +33,20 @@ def python_of(directory: Path) -> str:
 
 def works(directory: Path) -> bool:
     """Tell whether the directory is an environment with pip in it."""
-    return succeeds(python_of(directory), "-m", "pip", "--version")
+    return Path(python_of(directory)).exists() and succeeds(python_of(directory), "-m", "pip", "--version")
 
 
 def plainly(directory: Path) -> bool:
     """Make it as the Python manual says."""
-    return succeeds(sys.executable, "-m", "venv", "--clear", str(directory)) and works(directory)
+    return succeeds(sys.executable, "-I", "-m", "venv", "--clear", str(directory)) and works(directory)
 
 
 def with_pip_of_the_machine(directory: Path) -> bool:
     """Make it without pip, then let a pip found elsewhere install pip into it."""
-    if not succeeds(sys.executable, "-m", "venv", "--clear", "--without-pip", str(directory)):
+    if not succeeds(sys.executable, "-I", "-m", "venv", "--clear", "--without-pip", str(directory)):
         return False
     target = python_of(directory)
-    wheels = sorted(glob.glob("/usr/share/python-wheels/pip-*.whl"))
+    wheels = sorted(Path("/usr/share/python-wheels").glob("pip-*.whl"))
     runners = [[target, f"{wheel}/pip", "install"] for wheel in wheels]
     runners.append([sys.executable, "-m", "pip", "--python", target, "install"])
     return any(succeeds(*runner, "-q", PIP) and works(directory) for runner in runners)
@@ -75,7 +75,7 @@ WAYS = (plainly, with_pip_of_the_machine, with_virtualenv, with_debian_package)
 def main(arguments: list[str]) -> int:
     """Make the environment named on the command line; 0 when it stands."""
     if len(arguments) != 1:
-        print("usage: python3 scripts/venv.py DIRECTORY", file=sys.stderr)
+        print("usage: python3 scripts/make_venv.py DIRECTORY", file=sys.stderr)
         return 2
     directory = Path(arguments[0])
     if sys.version_info < OLDEST:
@@ -88,7 +88,9 @@ def main(arguments: list[str]) -> int:
     if any(way(directory) for way in WAYS):
         return 0
     print(f"venv: could not make {directory} with {sys.executable}.", file=sys.stderr)
-    print("It has no ensurepip, and no pip or virtualenv was found. On Debian and Ubuntu run", file=sys.stderr)
+    print(
+        "It has no ensurepip, and no pip or virtualenv was found. On Debian and Ubuntu run", file=sys.stderr
+    )
     print("    sudo apt-get install python3-venv", file=sys.stderr)
     print("and try again.", file=sys.stderr)
     return 1

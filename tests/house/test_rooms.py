@@ -1,0 +1,56 @@
+"""Imports go down only, and the core stays pure."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.house.sources import ROOT, SOURCE
+
+#: Where a module may be imported by a name that is computed, and why.
+IMPORT_BY_NAME: dict[str, str] = {
+    "src/umbel/core/optional.py": "packages of extras, by constant names",
+}
+
+#: Reading the clock by way of a value type.
+CLOCK_READERS = {"now", "utcnow", "today", "uuid1", "uuid4", "uuid7"}
+
+
+def test_the_import_contracts_hold() -> None:
+    linter = Path(sys.executable).parent / "lint-imports"
+    done = subprocess.run([linter, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_nobody_inside_imports_the_front_door() -> None:
+    inside = [source for source in SOURCE if source.name != "src/umbel/__init__.py"]
+    imported = [f"{s.name}:{line}" for s in inside for name, line in s.imports() if name == "umbel"]
+    assert imported == []
+
+
+def test_only_listed_modules_import_by_computed_name() -> None:
+    found = set()
+    for source in SOURCE:
+        for node in ast.walk(source.tree):
+            called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+            if called.rpartition(".")[2] in {"import_module", "__import__"}:
+                found.add(source.name)
+    assert found - set(IMPORT_BY_NAME) == set()
+    assert set(IMPORT_BY_NAME) - found == set(), "no longer needed"
+
+
+def test_the_core_never_reads_the_clock_or_makes_an_id() -> None:
+    found = []
+    for source in SOURCE:
+        if not source.module.startswith("umbel.core"):
+            continue
+        for node in ast.walk(source.tree):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and node.func.attr in CLOCK_READERS
+            ):
+                found.append(f"{source.name}:{node.lineno} {ast.unparse(node.func)}")
+    assert found == []
