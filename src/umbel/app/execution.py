@@ -1,0 +1,314 @@
+"""What an executor does with a job: decode it, run the task, and report what has to happen next.
+
+A `Runner` lives in every executor, whatever the pool: `run` for plain functions, `arun` for `async def` tasks on an
+event loop, `conclude` for jobs that end without being run (lost, timed out, revoked, unknown).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+
+from umbel.app import running, signals
+from umbel.app import request as requests
+from umbel.app.exceptions_io import ExceptionInfo, text_of, traceback_text
+from umbel.app.records import record_of
+from umbel.app.retry import retry_task
+from umbel.app.running import Call, Guard
+from umbel.app.settlement import settle_outcome
+from umbel.app.traits import Traits, traits_of
+from umbel.core import protocol, serialization, states
+from umbel.core.errors import (
+    InvalidTaskError,
+    NotRegistered,
+    Retry,
+    TaskRevokedError,
+    TimeLimitExceeded,
+    WorkerLostError,
+)
+from umbel.core.limits import DEFAULT_LIMITS
+from umbel.core.message import End, Message, Record
+from umbel.core.outcome import Kind, Outcome
+from umbel.core.protocol import Head, Payload, Quarantined
+from umbel.engine.clock import Clock
+
+__all__ = ["Job", "Report", "Runner"]
+
+logger = logging.getLogger("celery.worker")
+
+
+class Job(msgspec.Struct, array_like=True, gc=False):
+    """What a consumer gives an executor: the message of a delivery and what is known about its past."""
+
+    number: int
+    id: str
+    task: str
+    queue: str
+    exchange: str
+    head: bytes
+    body: bytes
+    generation: int
+    #: How often a process died while it may have been running this message.
+    crashes: int
+    #: The fencing token; 1 is the first delivery.
+    token: int
+    priority: int
+    #: "" to run it, else how it ended: lost, timeout, revoked, expired, unknown, terminated.
+    verdict: str = ""
+    verdict_text: str = ""
+
+
+class Report(msgspec.Struct, array_like=True, gc=False):
+    """What an executor gives back: the effects of the outcome, to be settled with the lease of job `number`."""
+
+    number: int
+    end: int
+    record: Record | None = None
+    publish: list[Message] = []
+    due: float = 0.0
+    reason: str = ""
+    kind: str = ""
+    #: Seconds that the task's own code took.
+    runtime: float = 0.0
+    #: A line for the log about the outcome; "" for none.
+    log: str = ""
+
+
+_REVOKED = frozenset({"revoked", "expired", "terminated"})
+
+
+class Runner(Guard):
+    """Runs jobs of one app. `in_task` is true while the task's own code runs in the thread that called `run`.
+
+    A signal handler for soft time limits raises SoftTimeLimitExceeded only then. In the threads pool each thread
+    needs a Runner of its own.
+    """
+
+    __slots__ = ("_accept", "_app", "_clock", "_hostname", "_limits", "_on_start", "_rng")
+
+    def __init__(self, app: Any, hostname: str, *, clock: Clock, rng: random.Random) -> None:
+        super().__init__()
+        conf = app.conf
+        self._app = app
+        self._hostname = hostname
+        self._clock = clock
+        self._rng = rng
+        self._accept = serialization.accept_set(conf.accept_content)
+        self._limits = replace(
+            DEFAULT_LIMITS,
+            message_bytes=conf.message_max_bytes,
+            decompressed_bytes=conf.message_max_bytes,
+            depth=conf.message_max_depth,
+        )
+        self._on_start: Callable[[Call], None] = self._store_started
+
+    def is_async(self, task_name: str) -> bool:
+        """Tell whether a task has to be run with `arun`."""
+        task = self._app.tasks.get(task_name)
+        return task is not None and traits_of(task).is_async
+
+    def run(self, job: Job) -> Report:
+        """Run the job here; whatever goes wrong with it is in the report."""
+        try:
+            if job.verdict:
+                return self._conclude(job)
+            call = self._prepare(job)
+            return call if isinstance(call, Report) else running.run(call, self._report, self)
+        except Exception as exc:
+            return self._internal_error(job, exc)
+
+    async def arun(self, job: Job) -> Report:
+        """Run the job on the current event loop; a plain cancellation of the asyncio task goes through."""
+        try:
+            if job.verdict:
+                return self._conclude(job)
+            call = self._prepare(job)
+            return call if isinstance(call, Report) else await running.arun(call, self._report)
+        except Exception as exc:
+            return self._internal_error(job, exc)
+
+    def conclude(self, job: Job) -> Report:
+        """Say what follows from a verdict, with the handlers and errbacks of the task but without its body."""
+        try:
+            return self._conclude(job)
+        except Exception as exc:
+            return self._internal_error(job, exc)
+
+    # --- before the run ---------------------------------------------------------------------------------
+
+    def _prepare(self, job: Job) -> Call | Report:
+        head = protocol.read_head(job.head, self._limits)
+        if isinstance(head, Quarantined):
+            return self._quarantine(job, head.reason)
+        task = self._app.tasks.get(job.task)
+        if task is None:
+            return self._unknown(job, head, "")
+        payload = protocol.read_body(head, job.body, self._accept, self._limits)
+        if isinstance(payload, Quarantined):
+            return self._quarantine(job, payload.reason)
+        return self._call(job, head, payload, task)
+
+    def _call(self, job: Job, head: Head, payload: Payload, task: Any) -> Call:
+        traits = traits_of(task)
+        args, kwargs = tuple(payload.args), payload.kwargs
+        values = {
+            "args": payload.args,
+            "kwargs": kwargs,
+            "callbacks": payload.callbacks,
+            "errbacks": payload.errbacks,
+            "chain": payload.chain,
+            "chord": payload.chord,
+            "hostname": self._hostname,
+            "called_directly": False,
+        }
+        request = requests.Context.adopt(values, job, head)
+        on_start = self._on_start if traits.track_started else None
+        return Call(
+            self._app, task, traits, request, job.id, args, kwargs, job, self._clock, self._rng, on_start
+        )
+
+    def _store_started(self, call: Call) -> None:
+        store = self._app.store
+        if store is None or call.traits.policy(call.request.ignore_result).ignore_result:
+            return
+        now = self._clock.now()
+        where = {"pid": os.getpid(), "hostname": self._hostname}
+        try:
+            record = record_of(self._app, call.id, states.STARTED, where, now=now, request=call.request)
+            store.put([record], now)
+        except Exception as exc:
+            logger.warning("cannot store that %s[%s] has started: %s", call.traits.name, call.id, exc)
+
+    # --- after the run ----------------------------------------------------------------------------------
+
+    def _report(self, call: Call, outcome: Outcome) -> Report:
+        job = call.job
+        settled = settle_outcome(call, outcome, job.crashes)
+        return Report(
+            job.number,
+            settled.end,
+            settled.record,
+            settled.publish,
+            settled.due,
+            settled.reason,
+            outcome.kind.value,
+            outcome.runtime,
+            _line(call, outcome),
+        )
+
+    def _conclude(self, job: Job) -> Report:
+        head = protocol.read_head(job.head, self._limits)
+        if isinstance(head, Quarantined):
+            return self._quarantine(job, head.reason)
+        task = self._app.tasks.get(job.task)
+        if task is None or job.verdict == "unknown":
+            return self._unknown(job, head, job.verdict_text)
+        payload = protocol.read_body(head, job.body, self._accept, self._limits)
+        if isinstance(payload, Quarantined):
+            payload = Payload([], {})
+        call = self._call(job, head, payload, task)
+        token = requests.push(task, call.request)
+        try:
+            outcome = self._verdict(call)
+            report = running.end(call, outcome, self._report)
+            if outcome.kind is Kind.REVOKED and signals.task_revoked.receivers:
+                signals.task_revoked.send(
+                    sender=task,
+                    request=call.request,
+                    terminated=job.verdict == "terminated",
+                    signum=job.verdict_text or None,
+                    expired=job.verdict == "expired",
+                )
+            return report
+        finally:
+            requests.pop(token)
+
+    def _verdict(self, call: Call) -> Outcome:
+        job = call.job
+        if job.verdict == "timeout":
+            limit: Any = job.verdict_text
+            try:
+                limit = float(limit)
+            except ValueError:
+                pass
+            return Outcome(Kind.TIMEOUT, exc=TimeLimitExceeded(limit))
+        if job.verdict in _REVOKED:
+            return Outcome(Kind.REVOKED, exc=TaskRevokedError(job.verdict))
+        lost = WorkerLostError(job.verdict_text or "the process that ran the task ended before the task did")
+        if call.traits.keeping.retry_on_worker_lost:
+            try:
+                retry = retry_task(call.task, exc=lost, throw=False)
+                return Outcome(Kind.RETRY, value=retry, exc=lost, retry=retry.sig)
+            except Retry as retry:
+                return Outcome(Kind.RETRY, value=retry, exc=lost, retry=retry.sig)
+            except Exception as exc:
+                # The attempts are used up, or none can be sent: it stays lost.
+                logger.info("%s[%s] is not sent again: %s", call.traits.name, call.id, type(exc).__name__)
+        return Outcome(Kind.LOST, exc=lost)
+
+    # --- what cannot be run -----------------------------------------------------------------------------
+
+    def _quarantine(self, job: Job, reason: str) -> Report:
+        log = f"Task {job.task}[{job.id}] cannot be read and is a dead letter now: {reason}"
+        return self._dead(job, InvalidTaskError(reason), reason, log)
+
+    def _unknown(self, job: Job, head: Head, text: str) -> Report:
+        reason = (
+            text
+            or f"no worker knows the task {head.task!r}: import its module in the worker, or route it elsewhere"
+        )
+        log = f"Task {job.task}[{job.id}] is unknown here and is a dead letter now: {reason}"
+        return self._dead(job, NotRegistered(reason), reason, log)
+
+    def _dead(self, job: Job, exc: Exception, reason: str, log: str) -> Report:
+        record = None
+        if self._app.store is not None:
+            record = record_of(self._app, job.id, states.FAILURE, exc, now=self._clock.now())
+        return Report(job.number, End.DEAD, record, [], 0.0, reason, Kind.FAILURE.value, 0.0, log)
+
+    def _internal_error(self, job: Job, exc: Exception) -> Report:
+        """A fault of ours while one message was handled ends that message, visibly, and nothing else."""
+        text = traceback_text(exc)
+        task = self._app.tasks.get(job.task)
+        if task is not None and signals.task_internal_error.receivers:
+            signals.task_internal_error.send(
+                sender=task,
+                task_id=job.id,
+                args=(),
+                kwargs={},
+                request={"id": job.id, "task": job.task},
+                exception=exc,
+                traceback=exc.__traceback__,
+                einfo=ExceptionInfo(exc, text),
+            )
+        reason = f"internal error: {text_of(exc)}"
+        return self._dead(job, exc, reason, f"Task {job.task}[{job.id}] INTERNAL ERROR: {text}")
+
+
+def _line(call: Call, outcome: Outcome) -> str:
+    """The log line of an outcome, in Celery's words; values and arguments are never in it."""
+    kind, head = outcome.kind, f"Task {call.traits.name}[{call.id}]"
+    if kind is Kind.SUCCESS:
+        return f"{head} succeeded in {outcome.runtime}s"
+    exc = outcome.exc
+    if kind is Kind.RETRY:
+        return (
+            f"{head} retry: {outcome.value if outcome.value is not None else text_of(exc)}" if exc else head
+        )
+    if kind is Kind.IGNORE:
+        return f"{head} ignored"
+    if kind is Kind.REQUEUE:
+        return f"{head} rejected: put back into its queue"
+    if kind is Kind.REVOKED:
+        return f"Discarding revoked task: {call.traits.name}[{call.id}]" if exc else head
+    if exc is not None and call.traits.throws and isinstance(exc, call.traits.throws):
+        return f"{head} raised expected: {text_of(exc)}"
+    word = "rejected" if kind is Kind.REJECT else "raised unexpected"
+    trace = f"\n{outcome.traceback}" if outcome.traceback else ""
+    return f"{head} {word}: {text_of(exc) if exc else kind.value}{trace}"

@@ -1,0 +1,195 @@
+"""Stored task states: the meta that Celery's result backends keep, written and read."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from umbel.app import exceptions_io
+from umbel.core import compression, json_types, serialization, states
+from umbel.core.errors import BackendStoreError, DecodeError, EncodeError
+from umbel.core.message import Record
+
+__all__ = ["decode_meta", "encode_meta", "iso", "meta_of", "record_of", "result_of"]
+
+_COMPRESSED = b"\x00celery-compressed\x00"
+#: Longest argument of an exception that is kept when the record would be too large with it.
+_SHORT_TEXT = 1024
+
+
+def iso(now: float) -> str:
+    """Return epoch seconds as the aware ISO 8601 text that results and messages carry."""
+    return datetime.fromtimestamp(now, UTC).isoformat()
+
+
+def meta_of(
+    task_id: str,
+    state: str,
+    result: Any,
+    *,
+    now: float,
+    traceback: str | None = None,
+    children: list[Any] | None = None,
+    request: Any = None,
+    extended: bool = False,
+) -> dict[str, Any]:
+    """Return the fields of a stored state, named and ordered as Celery's result backends write them.
+
+    `request` adds `parent_id` and `group_id` where the call has them and, if `extended`, name, arguments, worker,
+    retries and queue (setting `result_extended`). `date_done` is set for ready states only.
+    """
+    meta = {
+        "status": state,
+        "result": result,
+        "traceback": traceback,
+        "children": children or [],
+        "date_done": iso(now) if state in states.READY_STATES else None,
+        "task_id": task_id,
+    }
+    if request is not None:
+        if request.parent_id is not None:
+            meta["parent_id"] = request.parent_id
+        if request.group is not None:
+            meta["group_id"] = request.group
+        if extended:
+            _extend(meta, request)
+    return meta
+
+
+def _extend(meta: dict[str, Any], request: Any) -> None:
+    info = request.delivery_info or {}
+    meta["name"] = request.task
+    meta["args"] = list(request.args) if request.args is not None else None
+    meta["kwargs"] = request.kwargs
+    meta["worker"] = request.hostname
+    meta["retries"] = request.retries
+    meta["queue"] = info.get("routing_key")
+    for name in request.stamped_headers or ():
+        meta[name] = (request.stamps or {}).get(name)
+    if request.stamped_headers:
+        meta["stamped_headers"] = request.stamped_headers
+
+
+def encode_meta(conf: Any, meta: dict[str, Any]) -> bytes:
+    """Return the meta as bytes under `result_serializer` and `result_compression`.
+
+    Raises EncodeError for a value that the serializer cannot write and BackendStoreError for more than
+    `result_max_bytes`.
+    """
+    serializer: str = conf.result_serializer
+    data = json_types.dumps(meta) if serializer == "json" else serialization.dumps(meta, serializer).data
+    if len(data) > conf.result_max_bytes:
+        raise BackendStoreError(
+            f"the result takes {len(data)} bytes, more than result_max_bytes allows ({conf.result_max_bytes}): return "
+            "something smaller, such as the place where the data is kept, or raise the setting",
+            state=meta["status"],
+            task_id=meta["task_id"],
+        )
+    if conf.result_compression is None:
+        return data
+    packed, mime = compression.compress(data, conf.result_compression)
+    return b"%b%b\x00%b" % (_COMPRESSED, mime.encode(), packed)
+
+
+def decode_meta(conf: Any, data: bytes) -> dict[str, Any]:
+    """Return the meta that was stored, whichever compression wrote it; DecodeError when it cannot be read.
+
+    A result that is not json is read with `result_serializer`, if `result_accept_content` (or
+    `accept_content`) allows that.
+    """
+    if data.startswith(_COMPRESSED):
+        mime, _, packed = data[len(_COMPRESSED) :].partition(b"\x00")
+        data = compression.decompress(
+            packed, mime.decode("ascii", "replace"), max_bytes=conf.result_max_bytes
+        )
+    if data[:1] == b"{":
+        meta = json_types.loads(data)
+    else:
+        accept = serialization.accept_set(conf.result_accept_content or conf.accept_content)
+        content_type = serialization.content_type_of(conf.result_serializer)
+        meta = serialization.loads(data, content_type, "binary", accept)
+    if not isinstance(meta, dict) or not isinstance(meta.get("status"), str):
+        raise DecodeError("a stored result is not a mapping with a status")
+    return meta
+
+
+def result_of(meta: dict[str, Any]) -> Any:
+    """Return the value of a decoded meta; for failed, retried and revoked tasks the exception."""
+    value = meta.get("result")
+    if meta["status"] in states.EXCEPTION_STATES and value is not None:
+        return exceptions_io.from_dict(value)
+    return value
+
+
+def record_of(
+    app: Any,
+    task_id: str,
+    state: str,
+    result: Any,
+    *,
+    now: float,
+    traceback: str | None = None,
+    children: list[Any] | None = None,
+    request: Any = None,
+) -> Record:
+    """Return the record of a state, ready for `Store.put`; an exception as `result` is written as its fields.
+
+    A value that cannot be written raises EncodeError, a too large one BackendStoreError. An exception can always be
+    written: what does not fit is replaced by its text.
+    """
+    conf = app.conf
+    expires = conf.result_expires
+    due = now + _seconds(expires) if expires else 0.0
+    meta = meta_of(
+        task_id,
+        state,
+        result,
+        now=now,
+        traceback=traceback,
+        children=children,
+        request=request,
+        extended=conf.result_extended,
+    )
+    if isinstance(result, BaseException) and state in states.EXCEPTION_STATES:
+        return Record(task_id, state, _encode_failure(conf, meta, result), due)
+    return Record(task_id, state, encode_meta(conf, meta), due)
+
+
+def _seconds(value: Any) -> float:
+    return float(value.total_seconds()) if hasattr(value, "total_seconds") else float(value)
+
+
+def _encode_failure(conf: Any, meta: dict[str, Any], exc: BaseException) -> bytes:
+    """The meta of a failure; gives up, in this order, its object form, its extras and its length."""
+    serializer: str = conf.result_serializer
+
+    def writable(value: Any) -> bool:
+        try:
+            serialization.dumps(value, serializer)
+        except Exception:  # noqa: BLE001 - `__json__` or `__reduce__` of the user's class
+            return False
+        return True
+
+    if serializer == "pickle" and isinstance(exc, Exception) and _survives_pickle(exc):
+        meta["result"] = exc
+    else:
+        meta["result"] = exceptions_io.to_dict(exc, writable)
+    try:
+        return encode_meta(conf, meta)
+    except (EncodeError, BackendStoreError):
+        pass
+    fields = exceptions_io.to_dict(exc, writable)
+    fields["exc_message"] = [exceptions_io.text_of(exc)[:_SHORT_TEXT]]
+    kept = ("status", "date_done", "task_id", "parent_id", "group_id")
+    small = {name: meta[name] for name in kept if name in meta}
+    return encode_meta(conf, {**small, "result": fields, "traceback": None, "children": []})
+
+
+def _survives_pickle(exc: Exception) -> bool:
+    accept = {"pickle"}
+    try:
+        written = serialization.dumps(exc, "pickle")
+        back = serialization.loads(written.data, written.content_type, written.content_encoding, accept)
+    except Exception:  # noqa: BLE001 - `__reduce__` of the user's class
+        return False
+    return type(back) is type(exc)
