@@ -210,6 +210,13 @@ def _load_opaque(data: bytes, content_encoding: str | None) -> bytes | str:
 
 _PACKABLE = frozenset({str, int, float, bool, type(None), bytes, bytearray})
 _MAP_KEYS = frozenset({str, bytes, int})
+# The methods of the builtins themselves: an enum that is also a text has its own idea of str().
+_BUILTINS: tuple[tuple[type, Callable[[Any], Any]], ...] = (
+    (str, str.__str__),
+    (int, int.__int__),
+    (float, float.__float__),
+    (bytes, bytes.__bytes__),
+)
 
 
 def _packable(value: Any, depth: int) -> Any:
@@ -226,9 +233,9 @@ def _packable(value: Any, depth: int) -> Any:
         return {_packable_key(key): _packable(item, depth - 1) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_packable(item, depth - 1) for item in value]
-    for builtin in (str, int, float, bytes):
+    for builtin, convert in _BUILTINS:
         if isinstance(value, builtin):
-            return builtin(value)
+            return convert(value)
     raise EncodeError(
         f"cannot write the value as msgpack: {kind.__module__}.{kind.__qualname__} has no msgpack form; "
         "pass plain values or use the serializer 'json'"
@@ -239,7 +246,7 @@ def _packable_key(key: Any) -> Any:
     if type(key) in _MAP_KEYS:
         return key
     if isinstance(key, str):
-        return str(key)
+        return str.__str__(key)
     raise EncodeError(f"cannot write the value as msgpack: a {type(key).__name__} cannot be a mapping's key")
 
 
@@ -269,7 +276,7 @@ def _dump_pickle(value: Any) -> bytes:
 
 def _load_pickle(data: bytes) -> Any:
     # Reached only when the program's own accept list names pickle.
-    return pickle.loads(data)  # noqa: S301
+    return pickle.loads(data)
 
 
 _by_name: dict[str, _Serializer] = {}
