@@ -104,7 +104,7 @@ class _Writer:
             if self.room <= 0:
                 self.parts.append(_CUT)
                 break
-            self.parts.append(separator)
+            self.put(separator)
             if isinstance(value, dict):
                 self.put(_scalar(item[0], self.room))
                 self.put(": ")
