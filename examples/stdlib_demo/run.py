@@ -178,7 +178,9 @@ def demo(folder: Path, executors: int) -> bool:
     show_findings(found, sysconfig.get_path("stdlib"))
     cuts = statistics.quantiles(times, n=100)
     print(f"\n  {len(files) / seconds:,.0f} jobs a second over {seconds:.1f} s, both kills included")
-    print(f"  submit → result, idle worker: p50 {cuts[49]:.2f} ms, p99 {cuts[98]:.2f} ms ({len(times)} tries)")
+    print(
+        f"  submit to result, idle worker: p50 {cuts[49]:.2f} ms, p99 {cuts[98]:.2f} ms, {len(times)} tries"
+    )
     proven = show_proof(job, history, found)
     if status:
         print(f"  but the worker ended with status {status}")
