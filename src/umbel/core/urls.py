@@ -1,0 +1,46 @@
+"""Hide what is secret in a URL before it is shown."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["mask_url"]
+
+_SECRET_PARAMETER = re.compile(
+    r"(?P<name>[?&][\w.-]*(?:pass|token|secret|credential|signature|api_?key|access_?key|sas)[\w.-]*=)[^&#;]*",
+    re.IGNORECASE,
+)
+_NEXT_URL = re.compile(r";(?=\s*[\w+.-]+://)")
+
+
+def mask_url(url: str, mask: str = "**") -> str:
+    """Return `url` (or several, separated by `;`) with passwords and secret query parameters replaced by `mask`.
+
+    A password that holds `@`, `/` or `?` unescaped is hidden whole; where it is unclear what belongs to the
+    password, more is hidden rather than less.
+    """
+    return ";".join(_mask_one(part, mask) for part in _NEXT_URL.split(url))
+
+
+def _mask_one(url: str, mask: str) -> str:
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return url
+    end = _end_of_userinfo(rest)
+    userinfo, rest = (rest[:end], rest[end:]) if end >= 0 else ("", rest)
+    user, colon, password = userinfo.partition(":")
+    if password:
+        userinfo = f"{user}{colon}{mask}"
+    rest = _SECRET_PARAMETER.sub(lambda found: found["name"] + mask, rest)
+    return f"{scheme}{separator}{userinfo}{rest}"
+
+
+def _end_of_userinfo(rest: str) -> int:
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    if "@" in authority:
+        return authority.rindex("@")
+    _, colon, after = authority.partition(":")
+    if not colon:
+        return -1
+    before_query = rest.partition("?")[0]
+    return rest.rfind("@") if not after.isdigit() else before_query.rfind("@")
