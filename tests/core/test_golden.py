@@ -83,18 +83,23 @@ def test_times_limits_and_options_are_read() -> None:
 
 def test_signatures_in_the_body_are_read() -> None:
     _, payload = read("link")
-    assert payload.callbacks and payload.callbacks[0]["args"] == [5]
-    assert payload.errbacks and payload.errbacks[0]["args"] == [6]
+    assert payload.callbacks
+    assert payload.callbacks[0]["args"] == [5]
+    assert payload.errbacks
+    assert payload.errbacks[0]["args"] == [6]
     _, payload = read("chain")
-    assert payload.chain and [step["args"] for step in payload.chain] == [[4], [3]]
+    assert payload.chain
+    assert [step["args"] for step in payload.chain] == [[4], [3]]
     head, payload = read("chord")
-    assert payload.chord and payload.chord["options"]["group_id"] == head.group
+    assert payload.chord
+    assert payload.chord["options"]["group_id"] == head.group
 
 
 def test_protocol_1_comes_out_as_a_head_of_protocol_2() -> None:
     head, payload = read("protocol 1")
     assert (head.protocol, head.id, head.eta) == (1, "id-protocol 1", ETA.timestamp())
-    assert payload.callbacks and payload.callbacks[0]["args"] == [5]
+    assert payload.callbacks
+    assert payload.callbacks[0]["args"] == [5]
 
 
 def test_a_written_head_has_the_same_keys_in_the_same_order_as_celerys() -> None:

@@ -109,7 +109,8 @@ REFUSED = {
 def test_a_malformed_message_is_quarantined_with_a_short_printable_reason(name: str) -> None:
     outcome = whole(REFUSED[name])
     assert isinstance(outcome, Quarantined)
-    assert outcome.reason.isprintable() and 10 < len(outcome.reason) < 600
+    assert outcome.reason.isprintable()
+    assert 10 < len(outcome.reason) < 600
 
 
 def test_harmless_differences_of_other_producers_are_read() -> None:
@@ -130,8 +131,10 @@ def test_a_version_1_message_without_offset_is_in_utc() -> None:
     head = upgrade_head(b'{"content-type":"application/json","headers":{}}', json.dumps(fields).encode())
     assert isinstance(head, bytes)
     view = read_head(head)
-    assert isinstance(view, Head) and view.protocol == 1
-    assert view.eta is not None and format_time(view.eta) == "2026-01-01T00:00:00+00:00"
+    assert isinstance(view, Head)
+    assert view.protocol == 1
+    assert view.eta is not None
+    assert format_time(view.eta) == "2026-01-01T00:00:00+00:00"
 
 
 def test_a_body_larger_than_the_limit_is_refused_on_both_sides() -> None:

@@ -62,7 +62,7 @@ def test_depth_is_counted_exactly_whatever_brackets_the_texts_hold(value: Any, d
         assert json_types.loads(data, depth) == value
 
 
-class Shade(str, enum.Enum):
+class Shade(str, enum.Enum):  # noqa: UP042 - its str() differs from its value
     DARK = "dark"
 
 

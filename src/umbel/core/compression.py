@@ -46,7 +46,8 @@ def decompress(
 ) -> bytes:
     """Return the decompressed bytes; `name` is a mime type, a name or an alias.
 
-    No more than `max_bytes` are ever produced, and above 1 MiB no more than `max_ratio` times the compressed size:
+    No more than `max_bytes` are ever produced, and above 1 MiB no more than `max_ratio` times the
+    compressed size:
     beyond that MessageRefused. Damaged or cut data and an unknown method are a DecodeError.
     """
     try:
@@ -64,8 +65,8 @@ def decompress(
         raise DecodeError(f"the content is not readable {method.mime}: {error}") from error
     if len(plain) > limit:
         raise MessageRefused(
-            f"the content decompresses to more than {limit} bytes ({len(data)} compressed); raise the limits on "
-            "decompressed size or ratio if such messages are meant"
+            f"the content decompresses to more than {limit} bytes ({len(data)} compressed); "
+            "raise the limits on decompressed size or ratio if such messages are meant"
         )
     return plain
 

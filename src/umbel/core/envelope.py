@@ -1,4 +1,5 @@
-"""The JSON envelope of kombu's virtual transports around head and body, and protocol 1 messages made readable.
+"""The JSON envelope of kombu's virtual transports around head and body, and protocol 1 messages made
+readable.
 
 One pass over an envelope finds the base64 body and leaves headers and properties as the bytes they are.
 """
@@ -25,6 +26,8 @@ __all__ = ["JSON_ONLY", "decode_content", "read_envelope", "upgrade_head", "writ
 JSON_ONLY = frozenset({serialization.JSON})
 
 _RAW_NONE = msgspec.Raw(b"null")
+#: A head's properties are never empty, so that `write_envelope` can add to them.
+_EMPTY = (b"null", b"{}")
 _encode = msgspec.json.encode
 
 
@@ -50,7 +53,9 @@ _read_body_encoding = msgspec.json.Decoder(_BodyEncoding | None).decode
 
 
 def write_envelope(head: bytes, body: bytes, delivery_tag: str) -> bytes:
-    """Return the envelope that kombu's Redis transport keeps in its lists; `delivery_tag` is a fresh UUID text."""
+    """Return the envelope that kombu's Redis transport keeps in its lists; `delivery_tag` is a fresh UUID
+    text.
+    """
     return b"".join(
         (
             b'{"body":"',
@@ -72,7 +77,8 @@ def read_envelope(
 ) -> tuple[bytes, bytes] | Quarantined:
     """Return (head, body) of an envelope, or why it is none. Never raises.
 
-    A protocol 1 message has its id and name in the body: that is decoded here, if `accept` allows, and its head
+    A protocol 1 message has its id and name in the body: that is decoded here, if `accept` allows, and its
+    head
     comes out in the form of protocol 2 (see `upgrade_head`).
     """
     # base64 makes the body a third larger than its limit, the head stands beside it
@@ -87,6 +93,7 @@ def read_envelope(
         body = _unpack_body(envelope)
         if isinstance(body, Quarantined):
             return body
+        properties = bytes(envelope.properties)
         head = b"".join(
             (
                 b'{"content-encoding":',
@@ -96,12 +103,12 @@ def read_envelope(
                 b',"headers":',
                 bytes(envelope.headers),
                 b',"properties":',
-                bytes(envelope.properties),
+                properties if properties not in _EMPTY else b'{"reply_to":""}',
                 b"}",
             )
         )
         return _upgraded(head, bytes(envelope.headers), body, accept, limits, zone)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - a total function
         return Quarantined(f"the message cannot be read: {type(error).__name__}: {show(error)}")
 
 
@@ -170,7 +177,9 @@ def decode_content(
     accept: Collection[str],
     limits: Limits,
 ) -> Any:
-    """Return the value in a body; `content` is (type, encoding, compression mime or None). Raises DecodeError."""
+    """Return the value in a body; `content` is (type, encoding, compression mime or None). Raises
+    DecodeError.
+    """
     content_type, content_encoding, packed = content
     if len(body) > limits.message_bytes:
         raise DecodeError(f"the body has {len(body)} bytes, more than the limit of {limits.message_bytes}")
@@ -193,7 +202,8 @@ def upgrade_head(
 ) -> bytes | Quarantined:
     """Return the head with all headers of protocol 2; a head that names its task is returned as it is.
 
-    Without that header the message is of protocol 1: its body, a mapping with everything, is decoded if `accept`
+    Without that header the message is of protocol 1: its body, a mapping with everything, is decoded if
+    `accept`
     allows. The body itself stays as it is; `read_body` reads both forms. Never raises.
     """
     try:
@@ -222,7 +232,7 @@ def upgrade_head(
             },
             limits.depth,
         )
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - a total function
         return Quarantined(f"the message cannot be read: {show(error)}")
 
 

@@ -1,7 +1,9 @@
-"""The head of a message: Celery's envelope without its body, written from templates and read into a typed view.
+"""The head of a message: Celery's envelope without its body, written from templates and read into a typed
+view.
 
-Its JSON has the keys content-encoding, content-type, headers and, always last and never empty, properties, so that
-an engine can add a body in front and properties at the end without decoding it (see `protocol.write_envelope`).
+Its JSON has the keys content-encoding, content-type, headers and, always last and never empty, properties,
+so that an engine can add a body in front and properties at the end without decoding it (see
+`protocol.write_envelope`).
 """
 
 from __future__ import annotations
@@ -116,7 +118,8 @@ class Head(msgspec.Struct, kw_only=True, gc=False):
 class HeadFields(msgspec.Struct, gc=False):
     """The headers that differ from call to call, in the order in which they travel.
 
-    `eta` and `expires` are ISO texts with an offset (see `format_time`); `timelimit` is (hard, soft) in seconds.
+    `eta` and `expires` are ISO texts with an offset (see `format_time`); `timelimit` is (hard, soft) in
+    seconds.
     """
 
     id: str
@@ -141,7 +144,8 @@ class HeadFields(msgspec.Struct, gc=False):
 class HeadTemplate:
     """Writes the heads of one task on one route; what never changes is encoded once.
 
-    `headers` are further static headers; they and those of a call stand flat beside the protocol's own and win
+    `headers` are further static headers; they and those of a call stand flat beside the protocol's own and
+    win
     over them, as in Celery. Make one per combination and keep it.
     """
 
@@ -189,7 +193,8 @@ class HeadTemplate:
     ) -> bytes:
         """Return the head of one message; EncodeError when a header has no JSON form.
 
-        `root_id` left None becomes the id. `correlation_id` is the task id unless given; `expiration` is the time
+        `root_id` left None becomes the id. `correlation_id` is the task id unless given; `expiration` is
+        the time
         to live in milliseconds, as text.
         """
         if fields.root_id is None:
@@ -236,8 +241,8 @@ class HeadTemplate:
         )
         if len(head) > DEFAULT_LIMITS.headers_bytes:
             raise EncodeError(
-                f"the message headers take {len(head)} bytes, more than the {DEFAULT_LIMITS.headers_bytes} that "
-                "a worker reads; send large values as arguments"
+                f"the message headers take {len(head)} bytes, more than the {DEFAULT_LIMITS.headers_bytes} "
+                "that a worker reads; send large values as arguments"
             )
         return head
 

@@ -1,4 +1,6 @@
-"""Reads heads that anybody may have written: a total function from bytes to a `Head` or the reason why not."""
+"""Reads heads that anybody may have written: a total function from bytes to a `Head` or the reason why
+not.
+"""
 
 from __future__ import annotations
 
@@ -83,7 +85,7 @@ def read_head(head: bytes, limits: Limits = DEFAULT_LIMITS, zone: tzinfo = UTC) 
                 return tolerant
             wire = tolerant
         return _flatten(wire, limits, zone)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - a total function
         return Quarantined(f"the headers cannot be read: {type(error).__name__}: {show(error)}")
 
 
@@ -138,11 +140,11 @@ def _flatten(wire: _Wire, limits: Limits, zone: tzinfo) -> Head | Quarantined:
 
 def _check_names(headers: _Headers, properties: _Properties, limits: Limits) -> str:
     """Say what is wrong with the values that become keys, log lines and limits; "" when nothing is."""
-    task, id = headers.task, headers.id
+    task, task_id = headers.task, headers.id
     if not task or len(task) > limits.name_length or not task.isprintable():
         return _bad_name("task", task, limits.name_length)
-    if not id or len(id) > limits.id_length or not id.isprintable():
-        return _bad_name("id", id, limits.id_length)
+    if not task_id or len(task_id) > limits.id_length or not task_id.isprintable():
+        return _bad_name("id", task_id, limits.id_length)
     for name, value in (
         ("root_id", headers.root_id),
         ("parent_id", headers.parent_id),
@@ -258,7 +260,7 @@ def show(value: object, length: int = 120) -> str:
     """Return a short ASCII text of something from outside that cannot forge log lines."""
     try:
         text = str(value)[: length + 1]
-    except Exception:
+    except Exception:  # noqa: BLE001 - a total function
         return "<unprintable>"
     shown = text if text.isprintable() and text.isascii() else ascii(text)
     return shown if len(text) <= length else shown[:length] + "..."

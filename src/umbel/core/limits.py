@@ -1,4 +1,6 @@
-"""The limits that hold for everything read from outside: one frozen value, checked before anything is decoded."""
+"""The limits that hold for everything read from outside: one frozen value, checked before anything is
+decoded.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Packages that umbel can use but does not need: loaded at first use, with an error that names the extra to install."""
+"""Packages that umbel can use but does not need: loaded at first use, with an error that names the extra to
+install.
+"""
 
 from __future__ import annotations
 
@@ -20,5 +22,6 @@ def load_optional(module: str, *, extra: str, purpose: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise ImproperlyConfigured(
-            f"{purpose} needs the package {module!r}, which is not installed: run `pip install umbel[{extra}]`"
+            f"{purpose} needs the package {module!r}, which is not installed: "
+            f"run `pip install umbel[{extra}]`"
         ) from error

@@ -51,7 +51,9 @@ __all__ = [
 
 
 class EncodedBody(NamedTuple):
-    """A body as it travels; `compression` is the mime type for the header of that name, None if not compressed."""
+    """A body as it travels; `compression` is the mime type for the header of that name, None if not
+    compressed.
+    """
 
     data: bytes
     content_type: str
@@ -85,7 +87,8 @@ def encode_body(
     compression: str | None = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> EncodedBody:
-    """Serialize the arguments and the signatures in `embed` (callbacks, errbacks, chain, chord; missing = None).
+    """Serialize the arguments and the signatures in `embed` (callbacks, errbacks, chain, chord; missing =
+    None).
 
     EncodeError says which value cannot be written, or that the body is larger than a worker would read.
     """
@@ -131,7 +134,7 @@ def read_body(
                 "the body is not a list of arguments, keyword arguments and embedded signatures"
             )
         return _payload(*value)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - a total function
         return Quarantined(f"the body cannot be read: {show(error, 400)}")
 
 

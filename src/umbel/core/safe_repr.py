@@ -60,7 +60,7 @@ def _careful(value: Any, maxlevels: int | None, maxsize: int) -> str:
     writer = _Writer(maxlevels, maxsize)
     try:
         writer.value(value, 0)
-    except Exception as error:  # a container whose iteration fails
+    except Exception as error:  # noqa: BLE001 - a total function
         writer.parts.append(f"<unprintable: {type(error).__name__}>")
     return "".join(writer.parts)
 
@@ -121,6 +121,6 @@ def _scalar(value: Any, room: int) -> str:
         if isinstance(value, (str, bytes, bytearray)) and len(value) > room:
             return repr(value[:room])[:-1] + "..." + repr(value[:0])[-1]
         text = repr(value)
-    except Exception:
+    except Exception:  # noqa: BLE001 - a total function
         return f"<unprintable {type(value).__name__} object>"
     return text if len(text) <= room else text[:room] + "..."

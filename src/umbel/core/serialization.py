@@ -1,4 +1,6 @@
-"""The serializers by name and by content type: json, msgpack, yaml, pickle, raw, and those that a program registers."""
+"""The serializers by name and by content type: json, msgpack, yaml, pickle, raw, and those that a program
+registers.
+"""
 
 from __future__ import annotations
 
@@ -100,13 +102,15 @@ def loads(
 ) -> Any:
     """Return the value that `data` holds.
 
-    `accept` has serializer names or mime types; anything else raises ContentDisallowed before a byte is looked at.
+    `accept` has serializer names or mime types; anything else raises ContentDisallowed before a byte is
+    looked at.
     Bytes without a decoder come back as text or bytes, as their encoding says. Raises DecodeError.
     """
     content_type = content_type or RAW
     entry = _by_type.get(content_type)
     if content_type not in accept and (entry is None or entry.name not in accept):
-        if entry is not None or content_type not in _OPAQUE:
+        opaque = entry is None and content_type in _OPAQUE
+        if not opaque:
             raise ContentDisallowed(_refusal(content_type, entry, accept))
     if entry is None or entry.decoder is None:
         return _load_opaque(data, content_encoding)
@@ -161,7 +165,9 @@ def names() -> list[str]:
 
 
 def content_type_of(name: str) -> str:
-    """Return the mime type for a serializer name, or the mime type itself; ImproperlyConfigured if unknown."""
+    """Return the mime type for a serializer name, or the mime type itself; ImproperlyConfigured if
+    unknown.
+    """
     if "/" in name:
         return name
     if name == "raw":
@@ -222,7 +228,8 @@ _BUILTINS: tuple[tuple[type, Callable[[Any], Any]], ...] = (
 def _packable(value: Any, depth: int) -> Any:
     """Return the value in types that every msgpack library writes alike; subclasses become their builtins.
 
-    msgspec would write datetimes, UUIDs, sets and dataclasses in its own way, where Celery's msgpack refuses them.
+    msgspec would write datetimes, UUIDs, sets and dataclasses in its own way, where Celery's msgpack
+    refuses them.
     """
     kind = type(value)
     if kind in _PACKABLE:
