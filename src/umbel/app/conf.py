@@ -115,7 +115,8 @@ class Settings(MutableMapping[str, Any]):
             if silent:
                 return False
             raise ImproperlyConfigured(
-                f"the environment variable {variable} is not set: set it to the name of a configuration module"
+                f"the environment variable {variable} is not set: set it to the name of a configuration "
+                f"module"
             )
         self.from_object(name, silent=silent, force=force)
         return True

@@ -69,7 +69,8 @@ def _attribute_path(source: str, error: ModuleNotFoundError) -> Any:
         if hasattr(module, attribute):
             return getattr(module, attribute)
     raise ImproperlyConfigured(
-        f"the configuration {source!r} cannot be imported: {error}. Give the name of a module that can be imported "
+        f"the configuration {source!r} cannot be imported: {error}. Give the name of a module that can "
+        f"be imported "
         "from the working directory, without .py, or module:attribute"
     ) from error
 

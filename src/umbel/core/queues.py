@@ -93,9 +93,11 @@ class Queue:
     no_declare: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
-        exchange, bindings = self.exchange, tuple(self.bindings)
+        exchange: Any = self.exchange
+        bindings = tuple(self.bindings)
         if isinstance(exchange, (list, tuple, set, frozenset)):
-            exchange, bindings = None, bindings + tuple(exchange)
+            bindings += tuple(exchange)
+            exchange = None
         object.__setattr__(self, "exchange", _exchange(exchange))
         object.__setattr__(self, "bindings", bindings)
         if self.exclusive:
@@ -226,8 +228,10 @@ class Queues(dict[str, Queue]):
     def _keep(self, queue: Queue) -> Queue:
         if isinstance(queue, Broadcast):
             raise NotSupportedError(
-                f"Broadcast({queue.name!r}) is not supported yet: no engine that exists keeps a copy for every worker; "
-                "give each worker a queue of its own (-Q) and send to each, or bind them to one fanout Exchange"
+                f"Broadcast({queue.name!r}) is not supported yet: no engine that exists keeps a copy for "
+                f"every worker; "
+                "give each worker a queue of its own (-Q) and send to each, or bind them to one fanout "
+                "Exchange"
             )
         if not queue.name:
             raise ImproperlyConfigured("a queue in task_queues has no name")
@@ -284,7 +288,8 @@ class Queues(dict[str, Queue]):
     def format(self, indent: int = 0, indent_first: bool = True) -> str:
         """Return one line for each queue that is read, as a worker shows them at start."""
         lines = [
-            f".> {queue.name:<16} exchange={queue.exchange.name}({queue.exchange.type}) key={queue.routing_key}"
+            f".> {queue.name:<16} exchange={queue.exchange.name}({queue.exchange.type}) "
+            f"key={queue.routing_key}"
             for _, queue in sorted(self.consume_from.items())
         ]
         margin = " " * indent

@@ -14,7 +14,7 @@ _NEXT_URL = re.compile(r";(?=\s*[\w+.-]+://)")
 
 
 def mask_url(url: str, mask: str = "**") -> str:
-    """Return `url` (or several, separated by `;`) with passwords and secret query parameters replaced by `mask`.
+    """Return `url` (or several, separated by `;`) with passwords and secret parameters replaced by `mask`.
 
     A password that holds `@`, `/` or `?` unescaped is hidden whole; where it is unclear what belongs to the
     password, more is hidden rather than less.

@@ -20,7 +20,8 @@ _URLS: tuple[Setting, ...] = (
         "BROKER_URL",
         Kind.URL,
         "sqlite:///umbel.db",
-        "Where messages wait. Unset: the SQLite file `umbel.db` in the working directory. The environment variables "
+        "Where messages wait. Unset: the SQLite file `umbel.db` in the working directory. The "
+        "environment variables "
         "`UMBEL_BROKER_URL` and, after it, `CELERY_BROKER_URL` go before what the program says.",
     ),
     works(
@@ -28,14 +29,16 @@ _URLS: tuple[Setting, ...] = (
         "BROKER_READ_URL",
         Kind.URL,
         None,
-        "Broker that workers consume from. Unset: `broker_url`. Environment: `UMBEL_BROKER_READ_URL`, `CELERY_BROKER_READ_URL`.",
+        "Broker that workers consume from. Unset: `broker_url`. Environment: `UMBEL_BROKER_READ_URL`, "
+        "`CELERY_BROKER_READ_URL`.",
     ),
     works(
         "broker_write_url",
         "BROKER_WRITE_URL",
         Kind.URL,
         None,
-        "Broker that tasks are sent to. Unset: `broker_url`. Environment: `UMBEL_BROKER_WRITE_URL`, `CELERY_BROKER_WRITE_URL`.",
+        "Broker that tasks are sent to. Unset: `broker_url`. Environment: `UMBEL_BROKER_WRITE_URL`, "
+        "`CELERY_BROKER_WRITE_URL`.",
     ),
     unsupported("broker_transport", "BROKER_TRANSPORT", Kind.TEXT, None, "Kind of broker.", do=_PART_OF_URL),
     unsupported("broker_host", "BROKER_HOST", Kind.TEXT, None, "Host of the broker.", do=_PART_OF_URL),

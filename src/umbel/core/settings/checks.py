@@ -15,12 +15,15 @@ def check_together(read: Callable[[str], Any]) -> None:
     lease, heartbeat = read("worker_lease"), read("worker_heartbeat")
     if heartbeat >= lease / 2:
         raise ImproperlyConfigured(
-            f"worker_heartbeat is {heartbeat:g} s and worker_lease {lease:g} s: a worker could lose its leases between two "
-            f"heartbeats; set worker_heartbeat to less than {lease / 2:g}, or worker_lease to more than {heartbeat * 2:g}"
+            f"worker_heartbeat is {heartbeat:g} s and worker_lease {lease:g} s: a worker could lose its "
+            f"leases between two "
+            f"heartbeats; set worker_heartbeat to less than {lease / 2:g}, or worker_lease to more than "
+            f"{heartbeat * 2:g}"
         )
     soft, hard = read("task_soft_time_limit"), read("task_time_limit")
     if soft and hard and soft > hard:
         raise ImproperlyConfigured(
-            f"task_soft_time_limit is {soft:g} s and task_time_limit {hard:g} s: the soft limit would never be met; "
+            f"task_soft_time_limit is {soft:g} s and task_time_limit {hard:g} s: the soft limit would "
+            f"never be met; "
             "make it the smaller of the two"
         )

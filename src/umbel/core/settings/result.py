@@ -19,8 +19,10 @@ ROWS: tuple[Setting, ...] = (
         "CELERY_RESULT_BACKEND",
         Kind.URL,
         None,
-        'Where results are kept. Unset: where `broker_url` points. "disabled" (or "disabled://") keeps no results, as Celery '
-        "does when it is unset. The environment variables `UMBEL_RESULT_BACKEND` and, after it, `CELERY_RESULT_BACKEND` go "
+        'Where results are kept. Unset: where `broker_url` points. "disabled" (or "disabled://") keeps '
+        "no results, as Celery "
+        "does when it is unset. The environment variables `UMBEL_RESULT_BACKEND` and, after it, "
+        "`CELERY_RESULT_BACKEND` go "
         "before what the program says.",
     ),
     works(

@@ -15,7 +15,8 @@ _RUNNING: tuple[Setting, ...] = (
         "CELERY_ACKS_LATE",
         Kind.BOOL,
         False,
-        "Acknowledge after the task has run instead of when it starts, so that a task whose worker is lost runs again.",
+        "Acknowledge after the task has run instead of when it starts, so that a task whose worker is "
+        "lost runs again.",
     ),
     works(
         "task_acks_on_failure",
@@ -38,7 +39,8 @@ _RUNNING: tuple[Setting, ...] = (
         "CELERY_ACKS_ON_TIMEOUT",
         Kind.BOOL,
         None,
-        "For late acknowledgement: acknowledge a task that met its hard time limit. False: put it back into its queue. "
+        "For late acknowledgement: acknowledge a task that met its hard time limit. False: put it back "
+        "into its queue. "
         "Unset: `task_acks_on_failure_or_timeout`.",
         since="Celery 5.7",
     ),
@@ -127,7 +129,8 @@ _RUNNING: tuple[Setting, ...] = (
         "CELERY_ANNOTATIONS",
         Kind.ANY,
         None,
-        "Changes to the attributes of tasks: a dict of task names (`*` means every task), an object with the method "
+        "Changes to the attributes of tasks: a dict of task names (`*` means every task), an object with "
+        "the method "
         "`annotate(task)`, the dotted path of either, or a list of these.",
     ),
     unsupported(
@@ -169,7 +172,8 @@ _SENDING: tuple[Setting, ...] = (
         "CELERY_TASK_PUBLISH_RETRY_POLICY",
         Kind.MAPPING,
         {"max_retries": 3, "interval_start": 0, "interval_max": 1, "interval_step": 0.2},
-        "How often and after which pauses sending is tried again: `max_retries`, and `interval_start`, `interval_step` "
+        "How often and after which pauses sending is tried again: `max_retries`, and `interval_start`, "
+        "`interval_step` "
         "and `interval_max` in seconds.",
     ),
     works(
@@ -274,7 +278,8 @@ _ROUTING: tuple[Setting, ...] = (
         "CELERY_ROUTES",
         Kind.ANY,
         None,
-        "Which task goes to which queue: a dict of task names or patterns, a list of such pairs, a function, the dotted path "
+        "Which task goes to which queue: a dict of task names or patterns, a list of such pairs, a "
+        "function, the dotted path "
         "of one, or a list of these. The first that knows a task wins.",
     ),
     works(

@@ -19,7 +19,8 @@ _PROCESSES: tuple[Setting, ...] = (
         "CELERYD_CONCURRENCY",
         Kind.CONCURRENCY,
         None,
-        "How many executors (processes, threads or coroutines) run tasks. Unset: one per processor; `auto` counts those "
+        "How many executors (processes, threads or coroutines) run tasks. Unset: one per processor; "
+        "`auto` counts those "
         "that the process may use.",
         minimum=1,
     ),
@@ -121,7 +122,8 @@ _CONSUMING: tuple[Setting, ...] = (
         "CELERYD_PREFETCH_MULTIPLIER",
         Kind.INT,
         4,
-        "At most so many messages per executor are taken from the broker ahead of time; 0 sets no such bound. umbel takes "
+        "At most so many messages per executor are taken from the broker ahead of time; 0 sets no such "
+        "bound. umbel takes "
         "fewer where tasks are long.",
         minimum=0,
     ),
@@ -145,7 +147,8 @@ _CONSUMING: tuple[Setting, ...] = (
         "",
         Kind.SECONDS,
         30.0,
-        "How long a message belongs to the worker that took it, unless the worker extends it: the time after which the tasks "
+        "How long a message belongs to the worker that took it, unless the worker extends it: the time "
+        "after which the tasks "
         "of a lost worker are given to others.",
         since="umbel 0.1",
         minimum=0.1,
@@ -155,7 +158,8 @@ _CONSUMING: tuple[Setting, ...] = (
         "",
         Kind.SECONDS,
         10.0,
-        "How often a worker extends its leases and says that it is alive. Must be less than half of `worker_lease`.",
+        "How often a worker extends its leases and says that it is alive. Must be less than half of "
+        "`worker_lease`.",
         since="umbel 0.1",
         minimum=0.01,
     ),
@@ -173,7 +177,8 @@ _CONSUMING: tuple[Setting, ...] = (
         "",
         Kind.SECONDS,
         60.0,
-        "How long a task whose name a worker does not know is offered to other workers before it becomes a dead letter.",
+        "How long a task whose name a worker does not know is offered to other workers before it becomes "
+        "a dead letter.",
         since="umbel 0.1",
         minimum=0,
     ),
@@ -258,7 +263,8 @@ _STOPPING: tuple[Setting, ...] = (
         "CELERYD_SOFT_SHUTDOWN_TIMEOUT",
         Kind.SECONDS,
         0.0,
-        "How long tasks may go on running when a worker is told to stop at once (QUIT, or INT twice); 0 grants nothing.",
+        "How long tasks may go on running when a worker is told to stop at once (QUIT, or INT twice); 0 "
+        "grants nothing.",
         since="Celery 5.5",
         minimum=0,
     ),
@@ -275,7 +281,8 @@ _STOPPING: tuple[Setting, ...] = (
         "",
         Kind.SECONDS,
         None,
-        "How long running tasks may go on when a worker is told to stop (TERM); after it they are stopped and given back or "
+        "How long running tasks may go on when a worker is told to stop (TERM); after it they are "
+        "stopped and given back or "
         "ended as lost. Unset: until they are done, as in Celery.",
         since="umbel 0.1",
         minimum=0,
