@@ -155,8 +155,9 @@ def _check_names(headers: _Headers, properties: _Properties, limits: Limits) -> 
     ):
         if value and (len(value) > limits.id_length or not value.isprintable()):
             return _bad_name(name, value, limits.id_length)
-    if headers.retries is not None and headers.retries < 0:
-        return f"the header 'retries' is negative: {headers.retries}"
+    for name, number in (("retries", headers.retries), ("priority", properties.priority)):
+        if number and not 0 <= number < _LARGEST:
+            return f"the header {name!r} is negative or too large: {show(number, 20)}"
     if headers.timelimit is not None and headers.timelimit != NO_TIMELIMIT:
         for seconds in headers.timelimit:
             if seconds is not None and not 0 <= seconds < _FOREVER:
@@ -164,6 +165,7 @@ def _check_names(headers: _Headers, properties: _Properties, limits: Limits) -> 
     return ""
 
 
+_LARGEST = 2**31  # what engines keep such numbers in
 _FOREVER = 1e10  # seconds; some three centuries
 
 
