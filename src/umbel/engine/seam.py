@@ -40,7 +40,8 @@ class Lease(NamedTuple):
     seconds: float
 
 
-class Refusal(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Refusal:
     """A message of a batch that was not stored, and why (an exception ready to be raised)."""
 
     index: int

@@ -1,0 +1,109 @@
+"""The failpoints around the protocols: put on once, when an engine is opened, so that engines contain none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from umbel.core.message import Delivery, Message, Record, Settlement
+from umbel.engine.failpoints import failpoint
+from umbel.engine.seam import Atomic, Broker, Engine, Lease, Refusal, Store
+
+__all__ = ["instrument"]
+
+
+def instrument(engine: Engine) -> Engine:
+    """Return the engine with a failpoint before and after everything that changes something."""
+    return replace(
+        engine,
+        broker=None if engine.broker is None else _Broker(engine.broker),
+        store=None if engine.store is None else _Store(engine.store),
+        atomic=None if engine.atomic is None else _Atomic(engine.atomic),
+    )
+
+
+def _close(part: object) -> None:
+    close = getattr(part, "close", None)
+    if close is not None:
+        close()
+
+
+class _Broker:
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self.declare = broker.declare
+        self.wake = broker.wake
+        self.depth = broker.depth
+        self.purge = broker.purge
+        self.find = broker.find
+
+    def publish(self, messages: Sequence[Message], now: float) -> list[Refusal]:
+        failpoint("publish.before")
+        refused = self._broker.publish(messages, now)
+        failpoint("publish.after")
+        return refused
+
+    def lease(self, lease: Lease, now: float, wait: float = 0.0) -> list[Delivery]:
+        failpoint("lease.before")
+        taken = self._broker.lease(lease, now, wait)
+        failpoint("lease.after")
+        return taken
+
+    def start(self, owner: str, tickets: Sequence[tuple[Any, int, int]], now: float) -> list[Any]:
+        failpoint("start.before")
+        stale = self._broker.start(owner, tickets, now)
+        failpoint("start.after")
+        return stale
+
+    def extend(self, owner: str, seconds: float, now: float) -> bool:
+        failpoint("extend.before")
+        held = self._broker.extend(owner, seconds, now)
+        failpoint("extend.after")
+        return held
+
+    def settle(self, owner: str, settlements: Sequence[Settlement], now: float) -> list[Any]:
+        failpoint("settle.before")
+        stale = self._broker.settle(owner, settlements, now)
+        failpoint("settle.after")
+        return stale
+
+    def recover(self, lease: Lease, now: float) -> list[Delivery]:
+        failpoint("recover.before")
+        taken = self._broker.recover(lease, now)
+        failpoint("recover.after")
+        return taken
+
+    def close(self) -> None:
+        _close(self._broker)
+
+
+class _Store:
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.put = store.put
+        self.get = store.get
+        self.watch = store.watch
+        self.forget = store.forget
+        self.expire = store.expire
+        self.revoked = store.revoked
+
+    def revoke(self, records: Sequence[Record], now: float) -> list[str]:
+        failpoint("revoke.before")
+        ended = self._store.revoke(records, now)
+        failpoint("revoke.after")
+        return ended
+
+    def close(self) -> None:
+        _close(self._store)
+
+
+class _Atomic:
+    def __init__(self, atomic: Atomic) -> None:
+        self._atomic = atomic
+
+    def commit(self, owner: str, settlements: Sequence[Settlement], now: float) -> list[Any]:
+        failpoint("settle.before")
+        stale = self._atomic.commit(owner, settlements, now)
+        failpoint("settle.after")
+        return stale

@@ -1,0 +1,42 @@
+"""Settling outcomes: one transaction where broker and store are one database, else the order that loses nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from umbel.core.errors import OperationalError
+from umbel.core.message import Settlement
+from umbel.engine.seam import Broker, Engine
+
+__all__ = ["commit"]
+
+
+def commit(
+    engine: Engine, store: Engine | None, owner: str, settlements: Sequence[Settlement], now: float
+) -> list[Any]:
+    """Apply records, follow-ups and ends of leases; return the tags whose lease was not held any more.
+
+    `engine` holds the messages, `store` the results (None: results go nowhere). Where both are one engine that can,
+    an outcome is applied whole or, stale, not at all. Elsewhere the order is store, publish, acknowledge: a crash in
+    between repeats a step and loses none, since follow-ups have deterministic ids and terminal states never change.
+    """
+    if engine.atomic is not None and engine is store:
+        return engine.atomic.commit(owner, settlements, now)
+    broker = _broker_of(engine)
+    records = [settlement.record for settlement in settlements if settlement.record is not None]
+    if records and store is not None and store.store is not None:
+        store.store.put(records, now)
+    follow_ups = [message for settlement in settlements for message in settlement.publish]
+    if follow_ups:
+        for refusal in broker.publish(follow_ups, now):
+            if engine.dead is None:
+                raise refusal.error
+            engine.dead.bury(follow_ups[refusal.index], str(refusal.error), now)
+    return broker.settle(owner, settlements, now)
+
+
+def _broker_of(engine: Engine) -> Broker:
+    if engine.broker is None:
+        raise OperationalError("this engine has no broker: name one that has in broker_url")
+    return engine.broker

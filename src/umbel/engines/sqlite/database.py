@@ -1,0 +1,243 @@
+"""Connections to one SQLite file: a connection per thread, write transactions that wait their turn, and forks."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import sqlite3
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from typing import Concatenate, ParamSpec, TypeVar
+
+from umbel.core.errors import OperationalError
+from umbel.engines.sqlite import failures, schema
+from umbel.engines.sqlite.location import Location
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+#: What cannot be closed before a fork is kept for ever in the child: SQLite must never finalise it there.
+_inherited: list[sqlite3.Connection] = []
+_databases: weakref.WeakSet[Database] = weakref.WeakSet()
+_FIRST_PAUSE = 0.00003
+_LONGEST_PAUSE = 0.002
+
+
+class _Slot:
+    """One thread's place for a connection; `lock` is held while the connection is in use."""
+
+    __slots__ = ("__weakref__", "lock", "raw")
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.raw: sqlite3.Connection | None = None
+
+
+class Database:
+    """One SQLite file as this process sees it; connections open at first use."""
+
+    def __init__(self, location: Location) -> None:
+        self.location = location
+        self.file = location.file
+        self._local = threading.local()
+        self._slots: weakref.WeakSet[_Slot] = weakref.WeakSet()
+        self._slots_lock = threading.Lock()
+        #: Grows whenever a connection is opened: what was remembered about the file may be out of date.
+        self.openings = 0
+        _databases.add(self)
+
+    def write(
+        self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run `work(connection, …)` as one transaction: all of it is stored, or none and an error is raised."""
+        slot = self._slot()
+        with slot.lock:
+            connection = slot.raw or self._open(slot)
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.Error as error:
+                self._begin(slot, connection, error)
+            try:
+                value = work(connection, *args, **kwargs)
+                connection.execute("COMMIT")
+            except sqlite3.Error as error:
+                self._abandon(slot, connection, error)
+                raise failures.translate(error, self.file) from error
+            except BaseException:
+                self._abandon(slot, connection, None)
+                raise
+            return value
+
+    def read(
+        self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run `work(connection, …)`, which only reads; each statement sees one state of the file."""
+        slot = self._slot()
+        with slot.lock:
+            pause, deadline = _FIRST_PAUSE, 0.0
+            while True:
+                connection = slot.raw or self._open(slot)
+                try:
+                    return work(connection, *args, **kwargs)
+                except sqlite3.Error as error:
+                    self._abandon(slot, connection, error)
+                    if not failures.is_passing(error):
+                        raise failures.translate(error, self.file) from error
+                    deadline = deadline or time.monotonic() + self.location.busy_timeout
+                    pause = self._pause(pause, deadline, error)
+
+    def close(self) -> None:
+        """Close every connection of this process; the next call opens one again."""
+        with self._slots_lock:
+            slots = list(self._slots)
+        for slot in slots:
+            with slot.lock:
+                self._discard(slot)
+
+    # --- opening -----------------------------------------------------------------------------------------
+
+    def _slot(self) -> _Slot:
+        slot: _Slot | None = getattr(self._local, "slot", None)
+        if slot is None:
+            slot = self._local.slot = _Slot()
+            with self._slots_lock:
+                self._slots.add(slot)
+        return slot
+
+    def _open(self, slot: _Slot) -> sqlite3.Connection:
+        self.location.create_file()
+        try:
+            connection = sqlite3.connect(
+                self.file, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=200
+            )
+        except sqlite3.Error as error:
+            raise failures.translate(error, self.file) from error
+        try:
+            self._prepare(connection)
+        except sqlite3.Error as error:
+            connection.close()
+            raise failures.translate(error, self.file) from error
+        except BaseException:
+            connection.close()
+            raise
+        slot.raw = connection
+        self.openings += 1
+        return connection
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        deadline = time.monotonic() + self.location.busy_timeout
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                if not schema.check(connection, self.file):
+                    connection.execute("PRAGMA journal_mode = WAL")
+                    connection.execute("BEGIN IMMEDIATE")
+                    try:
+                        schema.migrate(connection, self.file)
+                        connection.execute("COMMIT")
+                    except BaseException:
+                        connection.execute("ROLLBACK")
+                        raise
+                for name, value in self.location.pragmas:
+                    connection.execute(f"PRAGMA {name} = {value}")
+                return
+            except sqlite3.Error as error:
+                if not failures.is_passing(error):
+                    raise
+                pause = self._pause(pause, deadline, error)
+
+    # --- waiting for the turn ----------------------------------------------------------------------------
+
+    def _begin(self, slot: _Slot, connection: sqlite3.Connection, error: sqlite3.Error) -> None:
+        """Get the write lock that was not free at once, trying often at first: SQLite's own wait starts at 1 ms."""
+        if connection.in_transaction:
+            raise OperationalError(
+                f"{self.file}: a signal handler tried to write while the code it interrupted was writing; "
+                "let the handler set a flag or raise, and write afterwards"
+            ) from error
+        deadline = time.monotonic() + self.location.busy_timeout
+        pause = _FIRST_PAUSE
+        while True:
+            if not failures.is_passing(error):
+                self._abandon(slot, connection, error)
+                raise failures.translate(error, self.file) from error
+            pause = self._pause(pause, deadline, error)
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                return
+            except sqlite3.Error as again:
+                error = again
+
+    def _pause(self, pause: float, deadline: float, error: sqlite3.Error) -> float:
+        if time.monotonic() >= deadline:
+            raise failures.busy(self.file, self.location.busy_timeout) from error
+        time.sleep(random.uniform(pause / 2, pause))
+        return min(pause * 1.5, _LONGEST_PAUSE)
+
+    def _abandon(self, slot: _Slot, connection: sqlite3.Connection, error: sqlite3.Error | None) -> None:
+        if connection.in_transaction:
+            with contextlib.suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
+        if connection.in_transaction or (error is not None and failures.is_broken(error)):
+            self._discard(slot)
+        self.openings += 1
+
+    @staticmethod
+    def _discard(slot: _Slot) -> None:
+        connection, slot.raw = slot.raw, None
+        if connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                connection.close()
+
+    # --- forks -------------------------------------------------------------------------------------------
+    # SQLite remembers locks and shared memory per process and inherits that memory in a fork: a child that opened
+    # the same file again would believe it held locks that it does not hold. So nothing may be open at the fork.
+
+    def before_fork(self, seconds: float) -> None:
+        """Close the idle connections and keep them from being opened until the fork is done."""
+        self._slots_lock.acquire()
+        for slot in list(self._slots):
+            if slot.lock.acquire(timeout=seconds):
+                self._discard(slot)
+
+    def after_fork(self, *, child: bool) -> None:
+        """Let go of the locks (parent), or begin with nothing (child)."""
+        if child:
+            _inherited.extend(slot.raw for slot in self._slots if slot.raw is not None)
+            self._local = threading.local()
+            self._slots = weakref.WeakSet()
+            self._slots_lock = threading.Lock()
+            self.openings += 1
+            return
+        for slot in list(self._slots):
+            with contextlib.suppress(RuntimeError):
+                slot.lock.release()
+        self._slots_lock.release()
+
+
+_forking: list[Database] = []
+
+
+def _before_fork() -> None:
+    _forking[:] = list(_databases)
+    for database in _forking:
+        database.before_fork(seconds=10.0)
+
+
+def _after_fork_in_parent() -> None:
+    while _forking:
+        _forking.pop().after_fork(child=False)
+
+
+def _after_fork_in_child() -> None:
+    while _forking:
+        _forking.pop().after_fork(child=True)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
+    )

@@ -1,0 +1,152 @@
+"""Messages on their way in: inserting them into their queues, whoever publishes (client, settlement, revival)."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+
+from umbel.core.errors import Unroutable
+from umbel.core.message import Message
+from umbel.core.queues import Queue
+from umbel.engine.exchanges import resolve
+from umbel.engine.seam import Refusal
+
+_INSERT = """
+INSERT OR IGNORE INTO message (id, generation, queue, task, priority, due, expires, published, head, body)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+
+_Row = tuple[str, int, int, str, int, float, float, float, bytes, bytes]
+
+
+class Queues:
+    """The numbers of the queues of one file, remembered while its connections stay open."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+        self._openings = -1
+
+    def numbers(self, connection: sqlite3.Connection, openings: int) -> dict[str, int]:
+        """Return name → number of the queues known so far, from the file after a failure or a new connection."""
+        if openings != self._openings:
+            self._numbers = dict(connection.execute("SELECT name, id FROM queue").fetchall())
+            self._openings = openings
+        return self._numbers
+
+    def find(
+        self, connection: sqlite3.Connection, openings: int, names: Iterable[str]
+    ) -> list[tuple[str, int]]:
+        """Return (name, number) of those queues that exist."""
+        numbers = self.numbers(connection, openings)
+        found = []
+        for name in names:
+            number = numbers.get(name)
+            if number is None:
+                row = connection.execute("SELECT id FROM queue WHERE name = ?", (name,)).fetchone()
+                if row is None:
+                    continue
+                number = numbers[name] = row[0]
+            found.append((name, number))
+        return found
+
+    def create(self, connection: sqlite3.Connection, openings: int, name: str) -> int:
+        """Return the number of a queue, made now unless it exists; call it inside a write transaction."""
+        found = self.find(connection, openings, (name,))
+        if found:
+            return found[0][1]
+        number = connection.execute("INSERT INTO queue (name) VALUES (?)", (name,)).lastrowid
+        assert number is not None
+        self._numbers[name] = number
+        return number
+
+
+def insert(
+    connection: sqlite3.Connection, queues: Queues, openings: int, messages: Sequence[Message], now: float
+) -> list[Refusal]:
+    """Store messages as ready or scheduled; a message that is stored already is left alone."""
+    numbers = queues.numbers(connection, openings)
+    rows: list[_Row] = []
+    refusals: list[Refusal] = []
+    last_due = 0.0
+    for index, message in enumerate(messages):
+        if message.exchange:
+            names = routes(connection, message)
+            if not names:
+                refusals.append(Refusal(index, unroutable(message)))
+        else:
+            names = (message.queue,)
+        for name in names:
+            number = numbers.get(name) or queues.create(connection, openings, name)
+            last_due = max(last_due, message.due)
+            rows.append(
+                (
+                    message.id,
+                    message.generation,
+                    number,
+                    message.task,
+                    message.priority,
+                    message.due,
+                    message.expires,
+                    now,
+                    message.head,
+                    message.body,
+                )
+            )
+    if len(rows) == 1:
+        _insert_one(connection, rows[0], now)
+    elif rows:
+        _insert_many(connection, rows, now, scheduled=last_due > now)
+    return refusals
+
+
+def _insert_one(connection: sqlite3.Connection, row: _Row, now: float) -> None:
+    cursor = connection.execute(_INSERT, row)
+    if cursor.rowcount < 1:
+        return
+    _, _, queue, _, priority, due, *_ = row
+    if due > now:
+        connection.execute("INSERT INTO scheduled VALUES (?, ?, ?)", (due, cursor.lastrowid, queue))
+    else:
+        connection.execute("INSERT INTO ready VALUES (?, ?, ?)", (queue, -priority, cursor.lastrowid))
+
+
+def _insert_many(connection: sqlite3.Connection, rows: list[_Row], now: float, *, scheduled: bool) -> None:
+    last = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'message'").fetchone()
+    after = last[0] if last else 0
+    connection.executemany(_INSERT, rows)
+    connection.execute(
+        "INSERT INTO ready SELECT queue, -priority, seq FROM message WHERE seq > ? AND due <= ?", (after, now)
+    )
+    if scheduled:
+        connection.execute(
+            "INSERT INTO scheduled SELECT due, seq, queue FROM message WHERE seq > ? AND due > ?",
+            (after, now),
+        )
+
+
+def bind(connection: sqlite3.Connection, queue: Queue) -> None:
+    """Remember how messages get into a queue."""
+    for exchange, kind, key in queue.routes():
+        connection.execute(
+            "INSERT INTO exchange VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET type = excluded.type",
+            (exchange, kind),
+        )
+        connection.execute("INSERT OR IGNORE INTO binding VALUES (?, ?, ?)", (exchange, key, queue.name))
+
+
+def routes(connection: sqlite3.Connection, message: Message) -> Sequence[str]:
+    """Return the names of the queues that a message reaches through its named exchange."""
+    row = connection.execute("SELECT type FROM exchange WHERE name = ?", (message.exchange,)).fetchone()
+    if row is None:
+        return ()
+    bindings = connection.execute(
+        "SELECT routing_key, queue FROM binding WHERE exchange = ?", (message.exchange,)
+    ).fetchall()
+    return resolve(row[0], message.queue, bindings)
+
+
+def unroutable(message: Message) -> Unroutable:
+    """Return the error for a message that no queue is bound for."""
+    return Unroutable(
+        f"task {message.task}: exchange {message.exchange!r} has no queue bound for routing key {message.queue!r}; "
+        "declare the queue (task_queues) or correct the route"
+    )

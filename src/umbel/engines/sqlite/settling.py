@@ -1,0 +1,98 @@
+"""The ends of leases, and the transaction that applies a whole outcome: record, follow-ups and end together."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from umbel.core.message import End, Settlement
+from umbel.engines.sqlite import leases, messages, results
+from umbel.engines.sqlite.dead import bury
+
+
+class Settled(NamedTuple):
+    """What a settlement did, as far as others have to be told."""
+
+    stale: list[Any]
+    returned: bool
+    recorded: bool
+
+
+def settle(
+    connection: sqlite3.Connection, owner: str, settlements: Sequence[Settlement], now: float
+) -> tuple[list[Settlement], Settled]:
+    """End the leases that `owner` still holds; return those settlements and what happened."""
+    number = leases.number_of(connection, owner)
+    tokens = leases.held(connection, number, (settlement.tag for settlement in settlements))
+    valid: list[Settlement] = []
+    stale: list[Any] = []
+    for settlement in settlements:
+        if tokens.get(settlement.tag) == settlement.token:
+            del tokens[settlement.tag]
+            valid.append(settlement)
+        else:
+            stale.append(settlement.tag)
+    connection.executemany(
+        "DELETE FROM lease WHERE owner = ? AND seq = ?", [(number, settlement.tag) for settlement in valid]
+    )
+    finished = [(settlement.tag,) for settlement in valid if settlement.end is End.DONE]
+    connection.executemany("DELETE FROM message WHERE seq = ?", finished)
+    returned = False
+    if len(finished) < len(valid):
+        for settlement in valid:
+            if settlement.end is End.DEAD:
+                _bury(connection, settlement, now)
+            elif settlement.end is not End.DONE:
+                _put_back(connection, settlement, now)
+                returned = True
+    return valid, Settled(stale, returned, recorded=False)
+
+
+def _put_back(connection: sqlite3.Connection, settlement: Settlement, now: float) -> None:
+    due = 0.0 if settlement.end is End.RELEASE else settlement.due
+    queue, rank = connection.execute(
+        "UPDATE message SET token = ?, due = ?, crashes = crashes + ?, offers = offers + ? WHERE seq = ? "
+        "RETURNING queue, -priority",
+        (
+            settlement.token,
+            due,
+            settlement.end is End.CRASHED,
+            settlement.end is End.OFFER,
+            settlement.tag,
+        ),
+    ).fetchall()[0]
+    if due > now:
+        connection.execute("INSERT INTO scheduled VALUES (?, ?, ?)", (due, settlement.tag, queue))
+    else:
+        connection.execute("INSERT INTO ready VALUES (?, ?, ?)", (queue, rank, settlement.tag))
+
+
+def _bury(connection: sqlite3.Connection, settlement: Settlement, now: float) -> None:
+    connection.execute(
+        "INSERT INTO dead (id, generation, queue, exchange, task, priority, expires, crashes, reason, buried, "
+        "head, body) SELECT m.id, m.generation, q.name, '', m.task, m.priority, m.expires, m.crashes, ?, ?, "
+        "m.head, m.body FROM message AS m JOIN queue AS q ON q.id = m.queue WHERE m.seq = ?",
+        (settlement.reason, now, settlement.tag),
+    )
+    connection.execute("DELETE FROM message WHERE seq = ?", (settlement.tag,))
+
+
+def commit(
+    connection: sqlite3.Connection,
+    queues: messages.Queues,
+    openings: int,
+    owner: str,
+    settlements: Sequence[Settlement],
+    now: float,
+) -> Settled:
+    """Apply outcomes whole. A follow-up that no queue is bound for becomes a dead letter: it was promised."""
+    valid, settled = settle(connection, owner, settlements, now)
+    records = [settlement.record for settlement in valid if settlement.record is not None]
+    if records:
+        results.put(connection, records, now)
+    follow_ups = [message for settlement in valid for message in settlement.publish]
+    if follow_ups:
+        for refusal in messages.insert(connection, queues, openings, follow_ups, now):
+            bury(connection, follow_ups[refusal.index], str(refusal.error), now)
+    return Settled(settled.stale, settled.returned or bool(follow_ups), bool(records))
