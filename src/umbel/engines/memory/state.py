@@ -1,0 +1,155 @@
+"""What a memory engine holds: plain dictionaries behind one lock."""
+
+from __future__ import annotations
+
+import heapq
+import threading
+from bisect import insort
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from umbel.core.message import DeadLetter, Message, Record
+from umbel.core.states import READY_STATES
+
+
+@dataclass(eq=False)
+class Stored:
+    """One message in one queue."""
+
+    seq: int
+    message: Message
+    queue: str
+    published: float
+    due: float = 0.0
+    crashes: int = 0
+    offers: int = 0
+    token: int = 0
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Where it stands among the ready messages of its queue."""
+        return -self.message.priority, self.seq
+
+
+@dataclass(eq=False)
+class Held:
+    """One lease."""
+
+    stored: Stored
+    token: int
+    ticket: int = 0
+    former: str = ""
+
+
+@dataclass(eq=False)
+class Owner:
+    """Who leases: until when it is trusted, what it holds, and whether something was taken from it."""
+
+    deadline: float
+    held: dict[int, Held] = field(default_factory=dict)
+    lost: bool = False
+
+
+@dataclass(eq=False)
+class State:
+    """Everything that one memory engine knows. Hold `changed` while reading or writing it."""
+
+    changed: threading.Condition = field(default_factory=threading.Condition)
+    last_seq: int = 0
+    messages: dict[int, Stored] = field(default_factory=dict)
+    by_id: dict[str, set[int]] = field(default_factory=dict)
+    #: Queue → places of its ready messages, sorted.
+    ready: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    #: (due, seq) as a heap; entries that `waiting` does not confirm are left-overs.
+    schedule: list[tuple[float, int]] = field(default_factory=list)
+    waiting: dict[int, float] = field(default_factory=dict)
+    owners: dict[str, Owner] = field(default_factory=dict)
+    kinds: dict[str, str] = field(default_factory=dict)
+    bindings: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
+    letters: dict[int, DeadLetter] = field(default_factory=dict)
+    last_letter: int = 0
+    records: dict[str, Record] = field(default_factory=dict)
+    #: Grows with every record stored; a watch asks which ids changed after a number.
+    last_change: int = 0
+    changes: dict[str, int] = field(default_factory=dict)
+    revoked: dict[str, float] = field(default_factory=dict)
+    #: Who hears a topic: functions that take what was sent, called with the lock held.
+    ears: list[tuple[str, Callable[[str, Sequence[bytes]], None]]] = field(default_factory=list)
+
+    def add(self, message: Message, queue: str, now: float) -> None:
+        """Store a message in a queue unless (id, generation) is in it already."""
+        for seq in self.by_id.get(message.id, ()):
+            known = self.messages[seq]
+            if known.message.generation == message.generation and known.queue == queue:
+                return
+        self.last_seq += 1
+        stored = Stored(self.last_seq, message, queue, now)
+        self.messages[stored.seq] = stored
+        self.by_id.setdefault(message.id, set()).add(stored.seq)
+        self.place(stored, message.due, now)
+
+    def place(self, stored: Stored, due: float, now: float) -> None:
+        """Make a message ready, or scheduled when its time has not come."""
+        stored.due = due
+        if due > now:
+            self.waiting[stored.seq] = due
+            heapq.heappush(self.schedule, (due, stored.seq))
+        else:
+            insort(self.ready.setdefault(stored.queue, []), stored.place)
+        self.changed.notify_all()
+
+    def next_due(self) -> float | None:
+        """Return when the next scheduled message is due."""
+        while self.schedule:
+            due, seq = self.schedule[0]
+            if self.waiting.get(seq) == due:
+                return due
+            heapq.heappop(self.schedule)
+        return None
+
+    def promote(self, now: float) -> None:
+        """Make ready what is due."""
+        while (due := self.next_due()) is not None and due <= now:
+            _, seq = heapq.heappop(self.schedule)
+            del self.waiting[seq]
+            stored = self.messages[seq]
+            insort(self.ready.setdefault(stored.queue, []), stored.place)
+
+    def withdraw(self, stored: Stored) -> bool:
+        """Remove a message that waits; False when it is leased."""
+        places = self.ready.get(stored.queue, [])
+        if self.waiting.pop(stored.seq, None) is None:
+            if stored.place not in places:
+                return False
+            places.remove(stored.place)
+        self.remove(stored)
+        return True
+
+    def remove(self, stored: Stored) -> None:
+        """Forget a message."""
+        del self.messages[stored.seq]
+        seqs = self.by_id[stored.message.id]
+        seqs.discard(stored.seq)
+        if not seqs:
+            del self.by_id[stored.message.id]
+
+    def bury(self, message: Message, reason: str, now: float, crashes: int = 0) -> None:
+        """Put a message among the dead."""
+        self.last_letter += 1
+        self.letters[self.last_letter] = DeadLetter(self.last_letter, message, reason, now, crashes)
+
+    def put(self, record: Record, now: float) -> bool:
+        """Store a state; False when a terminal one stays."""
+        known = self.records.get(record.id)
+        if known is not None and known.state in READY_STATES and not 0 < known.expires <= now:
+            return False
+        self.records[record.id] = record
+        self.last_change += 1
+        self.changes[record.id] = self.last_change
+        self.changed.notify_all()
+        return True
+
+    def forget(self, id_: str) -> None:
+        """Delete a state."""
+        self.records.pop(id_, None)
+        self.changes.pop(id_, None)

@@ -1,0 +1,180 @@
+"""The result store and the bus of a memory engine."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection, Sequence
+
+from umbel.core.message import Record
+from umbel.engines.memory.state import State
+
+
+class MemoryStore:
+    """Where results and revocations live: Store of `umbel.engine.seam` in plain dictionaries."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def put(self, records: Sequence[Record], now: float) -> list[str]:
+        """Store states; return the ids whose terminal state stays."""
+        with self._state.changed:
+            return [record.id for record in records if not self._state.put(record, now)]
+
+    def get(self, ids: Sequence[str], now: float) -> dict[str, Record]:
+        """Read states; unknown and expired ids are left out."""
+        with self._state.changed:
+            known = {id_: self._state.records[id_] for id_ in ids if id_ in self._state.records}
+        return {id_: record for id_, record in known.items() if not 0 < record.expires <= now}
+
+    def watch(self) -> MemoryWatch:
+        """Open a watch."""
+        return MemoryWatch(self._state)
+
+    def forget(self, ids: Sequence[str]) -> None:
+        """Delete states."""
+        with self._state.changed:
+            for id_ in ids:
+                self._state.forget(id_)
+
+    def expire(self, now: float, limit: int = 1000) -> int:
+        """Drop records and revocations whose time is over; return how many."""
+        with self._state.changed:
+            over = [id_ for id_, record in self._state.records.items() if 0 < record.expires <= now][:limit]
+            for id_ in over:
+                self._state.forget(id_)
+            marks = [id_ for id_, expires in self._state.revoked.items() if 0 < expires <= now]
+            marks = marks[: limit - len(over)]
+            for id_ in marks:
+                del self._state.revoked[id_]
+            return len(over) + len(marks)
+
+    def revoke(self, records: Sequence[Record], now: float) -> list[str]:
+        """Mark tasks as revoked, end those that wait; return the ids that this ended."""
+        ended = []
+        with self._state.changed:
+            for record in records:
+                self._state.revoked[record.id] = record.expires
+                copies = [self._state.messages[seq] for seq in self._state.by_id.get(record.id, ())]
+                if copies and all([self._state.withdraw(stored) for stored in copies]):
+                    self._state.put(record, now)
+                    ended.append(record.id)
+        return ended
+
+    def revoked(self, ids: Sequence[str]) -> set[str]:
+        """Return which of the ids are marked as revoked."""
+        with self._state.changed:
+            return self._state.revoked.keys() & set(ids)
+
+
+class _Waiter:
+    """A wait on the state's condition that another thread can end, once."""
+
+    def __init__(self, changed: threading.Condition) -> None:
+        self._changed = changed
+        self._woken = False
+
+    def wait_for(self, look: Callable[[], bool], timeout: float) -> bool:
+        """Wait until `look` (called with the lock held) is true; False when it is not in time, or on `wake`."""
+        deadline = time.monotonic() + timeout
+        with self._changed:
+            while not look():
+                left = deadline - time.monotonic()
+                woken, self._woken = self._woken, False
+                if woken or left <= 0:
+                    return False
+                self._changed.wait(left)
+            return True
+
+    def wake(self) -> None:
+        """End the wait of another thread, or its next one."""
+        with self._changed:
+            self._woken = True
+            self._changed.notify_all()
+
+
+class MemoryWatch(_Waiter):
+    """One wait for results."""
+
+    def __init__(self, state: State) -> None:
+        super().__init__(state.changed)
+        self._state = state
+        #: Watched id → the change that this watch has told of.
+        self._seen: dict[str, int] = {}
+
+    def add(self, ids: Collection[str]) -> None:
+        """Begin to watch the ids; the next wait ends at once when one of them has a state already."""
+        with self._changed:
+            for id_ in ids:
+                self._seen.setdefault(id_, 0)
+
+    def discard(self, ids: Collection[str]) -> None:
+        """Stop watching the ids."""
+        with self._changed:
+            for id_ in ids:
+                self._seen.pop(id_, None)
+
+    def wait(self, timeout: float) -> bool:
+        """Wait until a watched result may have changed (True) or the time is over or `wake` was called (False)."""
+        return self.wait_for(self._look, timeout)
+
+    def _look(self) -> bool:
+        news = {
+            id_: self._state.changes[id_]
+            for id_, seen in self._seen.items()
+            if self._state.changes.get(id_, 0) > seen
+        }
+        self._seen.update(news)
+        return bool(news)
+
+    def close(self) -> None:
+        """Watch nothing any more."""
+        with self._changed:
+            self._seen.clear()
+
+
+class MemoryBus:
+    """Fan-out of control messages inside one process: Bus of `umbel.engine.seam`."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def send(self, topic: str, payloads: Sequence[bytes], now: float) -> None:
+        """Send payloads to every listener of `topic`."""
+        del now
+        with self._state.changed:
+            for wanted, hear in self._state.ears:
+                if wanted == topic:
+                    hear(topic, payloads)
+            self._state.changed.notify_all()
+
+    def listen(self, topics: Sequence[str]) -> MemoryListener:
+        """Open a listener that hears what is sent from now on."""
+        return MemoryListener(self._state, topics)
+
+
+class MemoryListener(_Waiter):
+    """One ear on the bus."""
+
+    def __init__(self, state: State, topics: Sequence[str]) -> None:
+        super().__init__(state.changed)
+        self._state = state
+        self._heard: list[tuple[str, bytes]] = []
+        self._ears = [(topic, self._hear) for topic in dict.fromkeys(topics)]
+        with state.changed:
+            state.ears += self._ears
+
+    def _hear(self, topic: str, payloads: Sequence[bytes]) -> None:
+        self._heard += [(topic, payload) for payload in payloads]
+
+    def receive(self, timeout: float) -> list[tuple[str, bytes]]:
+        """Return (topic, payload) pairs sent since the last call; wait up to `timeout` seconds for one."""
+        self.wait_for(lambda: bool(self._heard), timeout)
+        with self._changed:
+            heard, self._heard = self._heard, []
+            return heard
+
+    def close(self) -> None:
+        """Stop listening."""
+        with self._changed:
+            self._state.ears = [ear for ear in self._state.ears if ear not in self._ears]
