@@ -1,7 +1,7 @@
-"""Exceptions as data: how a failed task's error is written into a result, and made an exception again by a reader.
+"""Exceptions as data: how the error of a failed task is written into a result, and made an exception again.
 
-A reader makes only `Exception` classes that this process has already imported, or that were registered; whatever
-else a stored result names becomes a RemoteError with the same text.
+A reader makes only `Exception` classes that this process has already imported, or that were registered;
+whatever else a stored result names becomes a RemoteError with the same text.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class ExceptionInfo(Generic[E]):
 
 def register_exception(cls: type[Exception]) -> type[Exception]:
     """Let results bring back `cls` even where its module is not imported under its own name; a decorator."""
-    if not (isinstance(cls, type) and issubclass(cls, Exception)):
+    if not issubclass(cls, Exception):
         raise TypeError(f"only classes derived from Exception can be registered, not {cls!r}")
     _registered[cls.__module__, cls.__qualname__] = cls
     return cls
@@ -125,7 +125,7 @@ def to_dict(exc: BaseException, writable: Callable[[Any], bool]) -> dict[str, An
 
 
 def from_dict(data: Any) -> Exception:
-    """Return the exception that a stored result describes; RemoteError where its class is unknown or unsafe."""
+    """Return the exception that a stored result describes; RemoteError if its class is unknown or unsafe."""
     if isinstance(data, Exception):
         return data
     if not isinstance(data, dict) or not isinstance(data.get("exc_type"), str):
@@ -167,7 +167,7 @@ def _find_class(module: str, name: str) -> type[Exception] | None:
     if found is None:
         return None
     for part in name.split("."):
-        # Only what stands in the module or class itself: a lazy module must not import because a result says so.
+        # Only what stands in the module or class itself: a lazy module must not import for a stored name.
         found = vars(found).get(part) if hasattr(found, "__dict__") else None
         if found is None:
             return None
@@ -175,7 +175,7 @@ def _find_class(module: str, name: str) -> type[Exception] | None:
 
 
 def with_traceback(exc: Exception, text: str | None) -> Exception:
-    """Give the exception the frames of the remote traceback (setting `task_remote_tracebacks`, package tblib)."""
+    """Give the exception the frames of the remote traceback (setting `task_remote_tracebacks`)."""
     if text:
         tblib = load_optional("tblib", extra="tblib", purpose="the setting task_remote_tracebacks")
         try:

@@ -1,11 +1,12 @@
 """What an executor does with a job: decode it, run the task, and report what has to happen next.
 
-A `Runner` lives in every executor, whatever the pool: `run` for plain functions, `arun` for `async def` tasks on an
-event loop, `conclude` for jobs that end without being run (lost, timed out, revoked, unknown).
+A `Runner` lives in every executor, whatever the pool: `run` for plain functions, `arun` for `async def` tasks
+on an event loop, `conclude` for jobs that end without being run (lost, timed out, revoked, unknown).
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import random
@@ -15,14 +16,14 @@ from typing import Any
 
 import msgspec
 
-from umbel.app import running, signals
 from umbel.app import request as requests
+from umbel.app import running, signals
 from umbel.app.exceptions_io import ExceptionInfo, text_of, traceback_text
 from umbel.app.records import record_of
 from umbel.app.retry import retry_task
 from umbel.app.running import Call, Guard
 from umbel.app.settlement import settle_outcome
-from umbel.app.traits import Traits, traits_of
+from umbel.app.traits import traits_of
 from umbel.core import protocol, serialization, states
 from umbel.core.errors import (
     InvalidTaskError,
@@ -65,7 +66,7 @@ class Job(msgspec.Struct, array_like=True, gc=False):
 
 
 class Report(msgspec.Struct, array_like=True, gc=False):
-    """What an executor gives back: the effects of the outcome, to be settled with the lease of job `number`."""
+    """What an executor gives back: the effects of an outcome, to be settled with the lease of `number`."""
 
     number: int
     end: int
@@ -84,10 +85,10 @@ _REVOKED = frozenset({"revoked", "expired", "terminated"})
 
 
 class Runner(Guard):
-    """Runs jobs of one app. `in_task` is true while the task's own code runs in the thread that called `run`.
+    """Runs jobs of one app. `in_task` is true while the task's own code runs in the thread of `run`.
 
-    A signal handler for soft time limits raises SoftTimeLimitExceeded only then. In the threads pool each thread
-    needs a Runner of its own.
+    A signal handler for soft time limits raises SoftTimeLimitExceeded only then. In the threads pool each
+    thread needs a Runner of its own.
     """
 
     __slots__ = ("_accept", "_app", "_clock", "_hostname", "_limits", "_on_start", "_rng")
@@ -120,7 +121,7 @@ class Runner(Guard):
                 return self._conclude(job)
             call = self._prepare(job)
             return call if isinstance(call, Report) else running.run(call, self._report, self)
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001 - one message must not end the executor
             return self._internal_error(job, exc)
 
     async def arun(self, job: Job) -> Report:
@@ -130,14 +131,14 @@ class Runner(Guard):
                 return self._conclude(job)
             call = self._prepare(job)
             return call if isinstance(call, Report) else await running.arun(call, self._report)
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001 - one message must not end the executor
             return self._internal_error(job, exc)
 
     def conclude(self, job: Job) -> Report:
-        """Say what follows from a verdict, with the handlers and errbacks of the task but without its body."""
+        """Say what follows from a verdict: handlers and errbacks of the task, but not its body."""
         try:
             return self._conclude(job)
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001 - one message must not end the executor
             return self._internal_error(job, exc)
 
     # --- before the run ---------------------------------------------------------------------------------
@@ -169,9 +170,7 @@ class Runner(Guard):
         }
         request = requests.Context.adopt(values, job, head)
         on_start = self._on_start if traits.track_started else None
-        return Call(
-            self._app, task, traits, request, job.id, args, kwargs, job, self._clock, self._rng, on_start
-        )
+        return Call(self._app, task, traits, request, job.id, args, kwargs, job, self._clock, self._rng, on_start)
 
     def _store_started(self, call: Call) -> None:
         store = self._app.store
@@ -182,7 +181,7 @@ class Runner(Guard):
         try:
             record = record_of(self._app, call.id, states.STARTED, where, now=now, request=call.request)
             store.put([record], now)
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001 - worth a line, not the task
             logger.warning("cannot store that %s[%s] has started: %s", call.traits.name, call.id, exc)
 
     # --- after the run ----------------------------------------------------------------------------------
@@ -233,10 +232,8 @@ class Runner(Guard):
         job = call.job
         if job.verdict == "timeout":
             limit: Any = job.verdict_text
-            try:
+            with contextlib.suppress(ValueError):
                 limit = float(limit)
-            except ValueError:
-                pass
             return Outcome(Kind.TIMEOUT, exc=TimeLimitExceeded(limit))
         if job.verdict in _REVOKED:
             return Outcome(Kind.REVOKED, exc=TaskRevokedError(job.verdict))
@@ -247,8 +244,7 @@ class Runner(Guard):
                 return Outcome(Kind.RETRY, value=retry, exc=lost, retry=retry.sig)
             except Retry as retry:
                 return Outcome(Kind.RETRY, value=retry, exc=lost, retry=retry.sig)
-            except Exception as exc:
-                # The attempts are used up, or none can be sent: it stays lost.
+            except Exception as exc:  # noqa: BLE001 - no attempt is left, or none can be sent: it stays lost
                 logger.info("%s[%s] is not sent again: %s", call.traits.name, call.id, type(exc).__name__)
         return Outcome(Kind.LOST, exc=lost)
 
@@ -259,10 +255,7 @@ class Runner(Guard):
         return self._dead(job, InvalidTaskError(reason), reason, log)
 
     def _unknown(self, job: Job, head: Head, text: str) -> Report:
-        reason = (
-            text
-            or f"no worker knows the task {head.task!r}: import its module in the worker, or route it elsewhere"
-        )
+        reason = text or f"no worker knows the task {head.task!r}: import its module, or route it elsewhere"
         log = f"Task {job.task}[{job.id}] is unknown here and is a dead letter now: {reason}"
         return self._dead(job, NotRegistered(reason), reason, log)
 
@@ -298,9 +291,7 @@ def _line(call: Call, outcome: Outcome) -> str:
         return f"{head} succeeded in {outcome.runtime}s"
     exc = outcome.exc
     if kind is Kind.RETRY:
-        return (
-            f"{head} retry: {outcome.value if outcome.value is not None else text_of(exc)}" if exc else head
-        )
+        return f"{head} retry: {outcome.value if outcome.value is not None else text_of(exc)}" if exc else head
     if kind is Kind.IGNORE:
         return f"{head} ignored"
     if kind is Kind.REQUEUE:

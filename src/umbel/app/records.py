@@ -35,8 +35,8 @@ def meta_of(
 ) -> dict[str, Any]:
     """Return the fields of a stored state, named and ordered as Celery's result backends write them.
 
-    `request` adds `parent_id` and `group_id` where the call has them and, if `extended`, name, arguments, worker,
-    retries and queue (setting `result_extended`). `date_done` is set for ready states only.
+    `request` adds `parent_id` and `group_id` where the call has them and, if `extended`, name, arguments,
+    worker, retries and queue (setting `result_extended`). `date_done` is set for ready states only.
     """
     meta = {
         "status": state,
@@ -80,8 +80,8 @@ def encode_meta(conf: Any, meta: dict[str, Any]) -> bytes:
     data = json_types.dumps(meta) if serializer == "json" else serialization.dumps(meta, serializer).data
     if len(data) > conf.result_max_bytes:
         raise BackendStoreError(
-            f"the result takes {len(data)} bytes, more than result_max_bytes allows ({conf.result_max_bytes}): return "
-            "something smaller, such as the place where the data is kept, or raise the setting",
+            f"the result takes {len(data)} bytes, more than result_max_bytes ({conf.result_max_bytes}) allows: "
+            "return something smaller, such as the place where the data is kept, or raise the setting",
             state=meta["status"],
             task_id=meta["task_id"],
         )
@@ -99,9 +99,7 @@ def decode_meta(conf: Any, data: bytes) -> dict[str, Any]:
     """
     if data.startswith(_COMPRESSED):
         mime, _, packed = data[len(_COMPRESSED) :].partition(b"\x00")
-        data = compression.decompress(
-            packed, mime.decode("ascii", "replace"), max_bytes=conf.result_max_bytes
-        )
+        data = compression.decompress(packed, mime.decode("ascii", "replace"), max_bytes=conf.result_max_bytes)
     if data[:1] == b"{":
         meta = json_types.loads(data)
     else:
@@ -134,12 +132,12 @@ def record_of(
 ) -> Record:
     """Return the record of a state, ready for `Store.put`; an exception as `result` is written as its fields.
 
-    A value that cannot be written raises EncodeError, a too large one BackendStoreError. An exception can always be
-    written: what does not fit is replaced by its text.
+    A value that cannot be written raises EncodeError, a too large one BackendStoreError. An exception can
+    always be written: what does not fit is replaced by its text.
     """
     conf = app.conf
     expires = conf.result_expires
-    due = now + _seconds(expires) if expires else 0.0
+    due = now + expires if expires else 0.0
     meta = meta_of(
         task_id,
         state,
@@ -153,10 +151,6 @@ def record_of(
     if isinstance(result, BaseException) and state in states.EXCEPTION_STATES:
         return Record(task_id, state, _encode_failure(conf, meta, result), due)
     return Record(task_id, state, encode_meta(conf, meta), due)
-
-
-def _seconds(value: Any) -> float:
-    return float(value.total_seconds()) if hasattr(value, "total_seconds") else float(value)
 
 
 def _encode_failure(conf: Any, meta: dict[str, Any], exc: BaseException) -> bytes:

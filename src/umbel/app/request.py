@@ -94,7 +94,7 @@ class Context:
 
     @classmethod
     def adopt(cls, values: dict[str, Any], job: Any, head: Head) -> Context:
-        """Make the context of a job: it owns `values`, and looks up the rest in the message when asked for it."""
+        """Make the context of a job: it owns `values`, and looks the rest up in the message when asked."""
         self = cls.__new__(cls)
         _set_values(self, values)
         _set_job(self, job)

@@ -1,7 +1,7 @@
 """Retries: when, with which arguments, and the message that carries the next attempt.
 
-Inside a worker nothing is published here: the exception `Retry` takes the ready message to the settlement, which
-sends it together with the end of the lease.
+Inside a worker nothing is published here: the exception `Retry` takes the ready message to the settlement,
+which sends it together with the end of the lease.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def retry_task(
 ) -> Retry:
     """Ask for another attempt of the running task: what `Task.retry` does.
 
-    Raises Retry, or returns it where `throw` is false; raises `exc` (or the task's MaxRetriesExceededError) when
-    `max_retries` are used up. In a direct call the error at hand is raised instead. Celery: `Task.retry`.
+    Raises Retry, or returns it where `throw` is false; raises `exc` (or the task's MaxRetriesExceededError)
+    when `max_retries` are used up. In a direct call the error at hand is raised. Celery: `Task.retry`.
     """
     request = requests.request_of(task)
     current = sys.exc_info()[1]
@@ -77,16 +77,14 @@ def retry_task(
             following = _next_message(task, request, (args, kwargs), {**timing, **options})
         except Exception as error:
             raise Reject(error, requeue=False) from error
-    retry = Retry(
-        exc=exc if exc is not None else current, when=when, is_eager=request.is_eager, sig=following
-    )
+    retry = Retry(exc=exc if exc is not None else current, when=when, is_eager=request.is_eager, sig=following)
     if throw:
         raise retry from exc
     return retry
 
 
 def retry_automatically(call: Any, exc: BaseException) -> Retry | None:
-    """Return the Retry that `autoretry_for` asks for, None where it does not; raises when attempts are used up."""
+    """Return the Retry that `autoretry_for` asks for, or None; raises when the attempts are used up."""
     traits, task = call.traits, call.task
     if not traits.autoretry_for or not isinstance(exc, traits.autoretry_for):
         return None
@@ -125,24 +123,20 @@ def _raise_directly(exc: BaseException | None, current: BaseException | None) ->
     raise Retry("Task can be retried", None)
 
 
-def _give_up(
-    task: Any, request: requests.Context, exc: BaseException | None, call: tuple[Any, Any]
-) -> NoReturn:
+def _give_up(task: Any, request: requests.Context, exc: BaseException | None, call: tuple[Any, Any]) -> NoReturn:
     current = sys.exc_info()[1]
     if exc is not None:
         if exc is current:
             raise exc
         raise exc from current
     error: type[Exception] = getattr(task, "MaxRetriesExceededError", MaxRetriesExceededError)
-    text = f"{task.name}[{request.id}] has used up its {request.retries} retries; raise max_retries to allow more"
+    text = f"{task.name}[{request.id}] has used up its {request.retries} retries (option max_retries)"
     if issubclass(error, MaxRetriesExceededError):
         raise error(text, task_args=call[0], task_kwargs=call[1]) from current
     raise error(text) from current
 
 
-def _next_message(
-    task: Any, request: requests.Context, call: tuple[Any, Any], options: dict[str, Any]
-) -> Any:
+def _next_message(task: Any, request: requests.Context, call: tuple[Any, Any], options: dict[str, Any]) -> Any:
     """Build the follow-up: the same id and route, one attempt and one generation later."""
     job = request._job
     same = request.as_execution_options()

@@ -1,8 +1,8 @@
-"""One run of a task from the first handler to the last signal; what it gave is an Outcome, never an exception.
+"""One run of a task from the first handler to the last signal; what it gave is an Outcome, no exception.
 
-`run` (functions) and `arun` (`async def`) share every step but the call itself. The caller hands in what an outcome
-becomes (a report to the worker, or an EagerResult), so that a result which cannot be stored is a failure that the
-handlers hear of.
+`run` (functions) and `arun` (`async def`) share every step but the call itself. The caller hands in what an
+outcome becomes (a report to the worker, or an EagerResult), so that a result which cannot be stored is a
+failure that the handlers hear of.
 """
 
 from __future__ import annotations
@@ -47,6 +47,9 @@ STATES: dict[Kind, str] = {
 _FAILED = frozenset({Kind.FAILURE, Kind.TIMEOUT, Kind.LOST, Kind.REJECT})
 
 
+_RNG = random.Random()
+
+
 class Guard:
     """Says whether the task's own code is running: only then may a signal handler raise a soft time limit."""
 
@@ -69,7 +72,7 @@ class Call:
     kwargs: dict[str, Any]
     job: Any = None
     clock: Clock = SYSTEM_CLOCK
-    rng: random.Random = random.Random()
+    rng: random.Random = _RNG
     #: Stores STARTED before the run; None where it is not tracked.
     on_start: Callable[[Call], None] | None = None
 
@@ -78,7 +81,7 @@ Finish = Callable[[Call, Outcome], T]
 
 
 def run(call: Call, finish: Finish[T], guard: Guard) -> T:
-    """Run the call here; what it returns is awaited if it can be. Return what `finish` makes of the outcome."""
+    """Run the call here, awaiting what it returns if need be; return what `finish` makes of the outcome."""
     token = requests.push(call.task, call.request)
     try:
         started = call.clock.monotonic()
@@ -102,7 +105,7 @@ def run(call: Call, finish: Finish[T], guard: Guard) -> T:
 async def arun(call: Call, finish: Finish[T]) -> T:
     """Run the call on the current event loop.
 
-    `asyncio.Task.cancel(exception)` raises that exception inside the task's own code (a soft time limit); a plain
+    `asyncio.Task.cancel(SoftTimeLimitExceeded(...))` raises that inside the task's own code; a plain
     cancellation goes through to the caller, who has to conclude the call.
     """
     token = requests.push(call.task, call.request)
@@ -128,7 +131,7 @@ def end(call: Call, outcome: Outcome, finish: Finish[T]) -> T:
     """Turn the outcome into its effects, then tell handlers and signals; the request must be on the stack."""
     try:
         result = finish(call, outcome)
-    except Exception as exc:  # the value cannot be stored, or what should follow cannot be sent
+    except Exception as exc:  # noqa: BLE001 - the value cannot be stored, or a follow-up not be sent
         # The frames are all ours and say nothing about the task.
         text = "".join(tracebacks.format_exception_only(exc))
         outcome = Outcome(Kind.FAILURE, exc=exc, traceback=text, runtime=outcome.runtime)
@@ -148,9 +151,7 @@ def failure(exc: BaseException, runtime: float = 0.0) -> Outcome:
 
 def _begin(call: Call) -> None:
     if signals.task_prerun.receivers:
-        signals.task_prerun.send(
-            sender=call.task, task_id=call.id, task=call.task, args=call.args, kwargs=call.kwargs
-        )
+        signals.task_prerun.send(sender=call.task, task_id=call.id, task=call.task, args=call.args, kwargs=call.kwargs)
     if call.on_start is not None:
         call.on_start(call)
     if call.traits.before_start is not None:
@@ -196,9 +197,7 @@ def _tell(call: Call, outcome: Outcome) -> None:
     elif kind is Kind.RETRY:
         _tell_retry(call, outcome)
     value = outcome.value if kind is Kind.SUCCESS else outcome.exc
-    if traits.after_return is not None and (
-        kind is Kind.SUCCESS or (kind in _FAILED and kind is not Kind.REJECT)
-    ):
+    if traits.after_return is not None and (kind is Kind.SUCCESS or (kind in _FAILED and kind is not Kind.REJECT)):
         einfo = None if outcome.exc is None else ExceptionInfo(outcome.exc, outcome.traceback)
         _handle(traits.after_return, STATES[kind], value, call.id, call.args, call.kwargs, einfo)
     if signals.task_postrun.receivers:
@@ -257,7 +256,7 @@ async def _wait_for(value: Awaitable[T]) -> T:
 
 
 def _await_here(value: Awaitable[T]) -> T:
-    """Wait for an awaitable that a call in plain code gave: on a loop of its own, in a thread if one runs here."""
+    """Wait for an awaitable in plain code: on a loop of its own, in a thread if a loop runs here."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -289,8 +288,8 @@ class _Interruptible:
         self._awaited = awaited
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        steps = self._awaited.__await__()
-        send: Callable[[Any], Any] = getattr(steps, "send", steps.__next__)
+        # A coroutine of our own around it, since other awaitables need not know `send` and `throw`.
+        steps = _wait_for(self._awaited).__await__()
         try:
             waited = next(steps)
             while True:
@@ -301,7 +300,7 @@ class _Interruptible:
                 except BaseException as exc:  # noqa: BLE001 - the event loop raises into the coroutine
                     waited = steps.throw(exc)
                 else:
-                    waited = send(sent)
+                    waited = steps.send(sent)
         except StopIteration as stop:
             return stop.value
 

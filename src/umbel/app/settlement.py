@@ -39,7 +39,7 @@ def derived_id(task_id: str, generation: int, position: str) -> str:
 def settle_outcome(call: Call, outcome: Outcome, crashes: int = 0) -> Settled:
     """Return the effects of an outcome.
 
-    Raises EncodeError or BackendStoreError when a successful value cannot be stored, and what the publishing of a
+    Raises EncodeError or BackendStoreError when a successful value cannot be stored, and what building a
     callback raises; the caller turns that into a failure, whose effects can always be made.
     """
     request = call.request
@@ -121,8 +121,8 @@ def _follow_up(
     """Build the message of one signature with the values that it is given in front of its own arguments."""
     if signature.get("subtask_type") is not None:
         raise NotSupportedError(
-            f"a {signature['subtask_type']} follows the task {call.traits.name}, and umbel sends only single tasks "
-            "from callbacks and chains yet: link plain task signatures"
+            f"a {signature['subtask_type']} follows the task {call.traits.name}, and umbel sends only single "
+            "tasks from callbacks and chains yet: link plain task signatures"
         )
     request = call.request
     options = {key: value for key, value in (signature.get("options") or {}).items() if value is not None}
@@ -198,15 +198,11 @@ def _fail_chain(call: Call, outcome: Outcome) -> None:
     now = call.clock.now()
     records = [
         record_of(call.app, step_id, states.FAILURE, outcome.exc, now=now, traceback=outcome.traceback)
-        for step_id in (
-            (step.get("options") or {}).get("task_id") for step in reversed(call.request.chain or ())
-        )
+        for step_id in ((step.get("options") or {}).get("task_id") for step in reversed(call.request.chain or ()))
         if step_id
     ]
     try:
         if records:
             store.put(records, now)
     except Exception as exc:
-        logger.exception(
-            "cannot store the failure of the steps that follow %s: %s", call.id, type(exc).__name__
-        )
+        logger.exception("cannot store the failure of the steps that follow %s: %s", call.id, type(exc).__name__)

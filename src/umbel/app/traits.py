@@ -1,4 +1,4 @@
-"""What the pipeline has to know about a task, worked out once: handlers it really has, its policy, its callable."""
+"""What the pipeline has to know about a task, worked out once: its handlers, its policy, its callable."""
 
 from __future__ import annotations
 
