@@ -1,0 +1,147 @@
+"""Forking: what a consumer and an executor process do from their first instruction to their last."""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import gc
+import logging
+import os
+import random
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, NoReturn
+
+from umbel.app import signals
+from umbel.app.execution import Runner
+from umbel.engine.clock import SYSTEM_CLOCK
+from umbel.engine.failpoints import enter_process
+from umbel.worker.executor import Executor, ExecutorLimits, no_operation
+from umbel.worker.link import Link
+from umbel.worker.options import WorkerOptions
+from umbel.worker.progress import Progress
+from umbel.worker.session import build_consumer
+
+logger = logging.getLogger("umbel.worker")
+
+_PR_SET_PDEATHSIG = 1
+#: Signals that stop a worker reach its whole process group; only the supervisor may act on them.
+_SUPERVISORS_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
+
+
+def describe_exit(status: int) -> str:
+    """Return how a process ended, from its wait status, in words."""
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        return f"signal {number} ({signal.Signals(number).name})"
+    return f"exit status {os.WEXITSTATUS(status)}"
+
+
+class Launcher:
+    """Forks the processes of one worker."""
+
+    def __init__(
+        self, app: Any, options: WorkerOptions, set_title: Callable[[str], None] = lambda _title: None
+    ) -> None:
+        self.app = app
+        self.options = options
+        self._set_title = set_title
+        #: Other pools run tasks inside the consumer.
+        self.forks_executors = options.pool == "prefork"
+        #: Celery: the environment variable REMAP_SIGTERM=SIGQUIT makes TERM a cold shutdown.
+        self.remaps_sigterm = os.environ.get("REMAP_SIGTERM") == "SIGQUIT"
+
+    def fork_consumer(self, owner: str, progress: Progress, ours: socket.socket, theirs: socket.socket) -> int:
+        """Fork the consumer; return its process id. Raises OSError when no process can be made."""
+        gc.freeze()
+        pid = os.fork()
+        if not pid:
+            _in_child("consumer", [ours])
+            self._set_title("consumer")
+            _leave(lambda: build_consumer(self.app, self.options, owner, progress, Link(theirs)).run())
+        return pid
+
+    def fork_executor(
+        self, slot: int, progress: Progress, ours: socket.socket, theirs: socket.socket, link: socket.socket
+    ) -> int:
+        """Fork executor number `slot`; return its process id. Raises OSError when no process can be made."""
+        signals.worker_before_create_process.send(sender=self)
+        gc.freeze()
+        pid = os.fork()
+        if not pid:
+            os.setpgid(0, 0)
+            _in_child("executor", [ours, link])
+            self._set_title(f"executor {slot}")
+            _leave(lambda: self._serve(slot, progress, theirs))
+        with suppress(OSError):
+            os.setpgid(pid, pid)
+        return pid
+
+    def _serve(self, slot: int, progress: Progress, sock: socket.socket) -> int:
+        options = self.options
+        signals.worker_process_init.send(sender=options.hostname)
+        runner = Runner(self.app, options.hostname, clock=SYSTEM_CLOCK, rng=random.Random())
+        executor = Executor(
+            self.app,
+            runner,
+            sock,
+            progress.slot(slot),
+            ExecutorLimits(options.max_tasks_per_child, options.max_memory_per_child),
+            options,
+        )
+        status = 0
+        try:
+            executor.run()
+        finally:
+            signals.worker_process_shutdown.send(sender=options.hostname, pid=os.getpid(), exitcode=status)
+        return status
+
+    def dump_stacks(self) -> None:
+        """Write the stack of every thread of this process to stderr (SIGUSR1)."""
+        faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
+
+
+def _in_child(kind: str, inherited: list[socket.socket]) -> None:
+    """Turn a fork of the supervisor into a process of its own kind."""
+    die_with_parent()
+    signal.set_wakeup_fd(-1)
+    for signum in _SUPERVISORS_SIGNALS:
+        signal.signal(signum, no_operation)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    with suppress(RuntimeError, AttributeError):
+        faulthandler.register(signal.SIGUSR1, all_threads=True)
+    for sock in inherited:
+        sock.close()
+    enter_process(kind)
+    random.seed()
+
+
+def die_with_parent() -> None:
+    """Ask the kernel to kill this process when its parent dies (Linux; elsewhere a closed socket says so)."""
+    if sys.platform != "linux":
+        return
+    parent = os.getppid()
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _leave(body: Callable[[], int]) -> NoReturn:
+    """Run the body of a child and end the process without running the parent's exit handlers."""
+    status = 1
+    try:
+        status = body()
+    except SystemExit as exc:
+        status = exc.code if isinstance(exc.code, int) else 1
+    except BaseException:
+        logger.critical("A %s of the worker ended with an error", "process", exc_info=True)
+    finally:
+        logging.shutdown()
+        with suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(status)

@@ -1,0 +1,455 @@
+"""The process between broker and executors: it leases, dispatches, watches over what runs, and settles.
+
+Its main thread waits on the sockets of the executors and of the supervisor; leasing, settling, the heartbeat and
+remote control each have a thread of their own. It runs no task and forks nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+import signal
+import socket
+import time
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from umbel.app.execution import Report
+from umbel.app.traits import traits_of
+from umbel.core.errors import WorkerLostError
+from umbel.core.message import End, Settlement
+from umbel.core.outcome import Policy
+from umbel.engine.clock import Clock
+from umbel.worker import admission
+from umbel.worker.admission import Admitted
+from umbel.worker.crew import Assigned, Crew, Member
+from umbel.worker.endings import plain_ending
+from umbel.worker.executor import Up
+from umbel.worker.feeder import Feeder
+from umbel.worker.heartbeat import Heartbeat
+from umbel.worker.link import Link, Note
+from umbel.worker.options import WorkerOptions
+from umbel.worker.pools import LocalCrew
+from umbel.worker.progress import Progress
+from umbel.worker.service import Service
+from umbel.worker.settler import Settler
+
+logger = logging.getLogger("umbel.worker")
+
+#: A running task holds back what waits behind it no longer than this (seconds).
+_RECALL_AFTER = 0.03
+_TICK = 0.02
+_IDLE_TICK = 0.5
+#: An executor that takes part of a frame for longer than this is stuck.
+_SEND_TIMEOUT = 5.0
+#: How long after its hard limit a thread that does not stop is given up (seconds).
+_ABANDON_AFTER = 5.0
+
+
+@dataclass
+class Consumer:
+    """One session's main loop. `run` returns the exit status."""
+
+    app: Any
+    options: WorkerOptions
+    link: Link
+    progress: Progress
+    crew: Crew
+    feeder: Feeder
+    settler: Settler
+    heartbeat: Heartbeat
+    clock: Clock
+    totals: dict[str, int] = field(default_factory=dict)
+    remote: Service | None = None
+    #: Starts executor threads, for the pools that run tasks in this process.
+    local: LocalCrew | None = None
+
+    def __post_init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self.link, selectors.EVENT_READ, None)
+        self._read, self._write = os.pipe()
+        os.set_blocking(self._read, False)
+        os.set_blocking(self._write, False)
+        self._selector.register(self._read, selectors.EVENT_READ, "wake")
+        self._stopping = False
+        self._cold = False
+        self._recalled = False
+        self._deadline: float | None = None
+        self._status: int | None = None
+        self._fatal: deque[tuple[str, BaseException]] = deque()
+        self.started = time.monotonic()
+
+    # --- called by other threads -----------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Make the main loop look around."""
+        with suppress(BlockingIOError):
+            os.write(self._write, b"\0")
+
+    def fail(self, name: str, exc: BaseException) -> None:
+        """A service ended with an error: the session is over."""
+        self._fatal.append((name, exc))
+        self.wake()
+
+    def lease_lost(self) -> None:
+        """Every lease of this session has passed to others: what runs here must not go on."""
+        logger.error(
+            "The leases of this worker lapsed (it was frozen, or could not reach the broker for %.0f s) and its "
+            "messages went to others; starting afresh",
+            self.options.lease,
+        )
+        self._fatal.append(("heartbeat", WorkerLostError("lease lost")))
+        self.wake()
+
+    def kill(self, member: Member, signum: int) -> None:
+        """Have the supervisor send a signal to an executor's process group."""
+        self.link.send(Note("kill", slot=member.index, pid=member.pid, signal=signum))
+
+    def terminate(self, ids: set[str], signum: int) -> list[str]:
+        """Kill the executors that run these tasks; the tasks end as REVOKED. Returns the ids that were running."""
+        found = []
+        for member in list(self.crew.members.values()):
+            running = member.slot.running()
+            for assigned in list(member.assigned.values()):
+                if assigned.delivery.id not in ids:
+                    continue
+                if assigned.is_async or (running and running[0] == assigned.number):
+                    found.append(assigned.delivery.id)
+                    assigned.verdict, assigned.verdict_text = "terminated", signal.Signals(signum).name
+                    self.kill(member, signal.SIGKILL if signum == signal.SIGTERM else signum)
+        return found
+
+    def recall(self) -> None:
+        """Ask every executor for what has not started, so that it can be looked at again."""
+        for member in list(self.crew.members.values()):
+            if len(member.assigned) > 1 and self.local is None:
+                self.kill(member, signal.SIGURG)
+
+    def ask_for_shutdown(self) -> None:
+        """Have the supervisor stop this worker warm (control command `shutdown`)."""
+        self.link.send(Note("shutdown"))
+
+    def describe(self, *, running: bool) -> list[dict[str, Any]]:
+        """List the deliveries that run, or those that wait here, in the form of Celery's `inspect`."""
+        rows = []
+        for member in list(self.crew.members.values()):
+            current = member.slot.running()
+            for assigned in list(member.assigned.values()):
+                runs = assigned.is_async or (current is not None and current[0] == assigned.number)
+                if runs == running:
+                    rows.append(_describe(assigned, member if runs else None, current[1] if runs and current else None))
+        if not running:
+            rows += [_describe_waiting(item) for item in list(self.feeder.backlog)]
+        return rows
+
+    # --- the loop --------------------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        """Serve until the supervisor says stop or goes away."""
+        for service in self._services():
+            service.failed = self.fail
+            service.start()
+        for slot, pid, sock in self.local.start() if self.local is not None else ():
+            self.join(slot, pid, sock)
+        self.link.send(Note("ready"))
+        while self._status is None:
+            for key, _events in self._selector.select(self._pause()):
+                self._on_event(key.fileobj, key.data)
+            self._tick()
+        return self._finish(self._status)
+
+    def _services(self) -> list[Service]:
+        services: list[Service] = [self.settler, self.heartbeat, self.feeder]
+        return services if self.remote is None else [*services, self.remote]
+
+    def _pause(self) -> float:
+        return _TICK if self._stopping or self.crew.busy() else _IDLE_TICK
+
+    def _on_event(self, source: Any, data: Any) -> None:
+        if data == "wake":
+            with suppress(BlockingIOError):
+                os.read(self._read, 4096)
+        elif isinstance(data, Member):
+            self._on_member(data)
+        elif source is self.link:
+            notes = self.link.receive()
+            if notes is None:
+                # The supervisor is gone, and with it everything that could run a task.
+                self._status = 1
+                return
+            for note in notes:
+                self._on_note(note)
+
+    def _on_note(self, note: Note) -> None:
+        if note.what == "executor":
+            self.join(note.slot, note.pid, socket.socket(fileno=self.link.take_fd()))
+        elif note.what == "exited":
+            self._on_exit(note)
+        elif note.what == "stop":
+            self._stop(note.seconds)
+        elif note.what == "cold":
+            self._stop(0.0)
+
+    def _tick(self) -> None:
+        if self._fatal:
+            self._status = 2
+            return
+        now = time.monotonic()
+        for member in list(self.crew.members.values()):
+            self._watch(member, now)
+        while self.crew.condemned:
+            member, reason = self.crew.condemned.popleft()
+            logger.error("Executor %d (pid %d) is killed: %s", member.index, member.pid, reason)
+            self.kill(member, signal.SIGKILL)
+        if self._stopping:
+            self._leave(now)
+
+    def _watch(self, member: Member, now: float) -> None:
+        """Enforce the hard time limit, and free what waits behind a task that takes long."""
+        if not member.ready:
+            self._watch_start(member, now)
+            return
+        running = member.slot.running()
+        if running is None:
+            return
+        number, since = running
+        assigned = member.assigned.get(number)
+        if assigned is None:
+            return
+        lasted = now - since
+        if assigned.hard and lasted > assigned.hard:
+            self._over_time(member, assigned, lasted - assigned.hard)
+        elif (
+            self.local is None
+            and lasted > _RECALL_AFTER
+            and len(member.assigned) > 1
+            and now - member.recalled_at > _RECALL_AFTER
+        ):
+            member.recalled_at = now
+            self.crew.runtimes.learn(assigned.delivery.task, lasted)
+            self.kill(member, signal.SIGURG)
+
+    def _watch_start(self, member: Member, now: float) -> None:
+        """An executor that does not get ready (a handler of worker_process_init hangs) is replaced."""
+        waited = now - member.forked
+        if waited > 5 * self.options.proc_alive_timeout and not member.leaving:
+            self.crew.condemn(member, f"it was not ready {waited:.0f} s after its start; look at worker_process_init")
+
+    def _over_time(self, member: Member, assigned: Assigned, over: float) -> None:
+        """A task has passed its hard limit by `over` seconds: kill its process, or give up its thread."""
+        if self.local is not None:
+            # The thread raises TimeLimitExceeded by itself; only one that cannot be interrupted comes here.
+            if over > _ABANDON_AFTER:
+                self._abandon(member)
+            return
+        if not assigned.verdict:
+            assigned.verdict, assigned.verdict_text = "timeout", str(assigned.hard)
+            logger.error(
+                "Hard time limit (%gs) exceeded for %s[%s]",
+                assigned.hard,
+                assigned.delivery.task,
+                assigned.delivery.id,
+            )
+            self.kill(member, signal.SIGKILL)
+
+    def _abandon(self, member: Member) -> None:
+        """Leave a thread that cannot be stopped to itself, count its task as timed out, and replace it."""
+        assert self.local is not None
+        self._unregister(member)
+        left = self.crew.leave(member)
+        member.sock.close()
+        self.feeder.give_back([Admitted(a.delivery, "timeout", str(a.hard)) for a in left])
+        logger.error(
+            "Thread %d is still running %s past its hard time limit and cannot be stopped: it is given up and "
+            "replaced. Use the prefork pool for tasks that may hang outside Python.",
+            member.index,
+            ", ".join(a.delivery.task for a in left),
+        )
+        replacement = self.local.replace()
+        if replacement is None:
+            self.fail("pool", WorkerLostError("too many threads had to be given up"))
+        else:
+            self.join(*replacement)
+
+    # --- executors -------------------------------------------------------------------------------------------
+
+    def join(self, slot: int, pid: int, sock: socket.socket) -> None:
+        """Take an executor into the crew."""
+        sock.settimeout(_SEND_TIMEOUT)
+        member = Member(slot, pid, sock, self.progress.slot(slot))
+        self.crew.join(member)
+        self._selector.register(sock, selectors.EVENT_READ, member)
+
+    def _on_member(self, member: Member) -> None:
+        frames = member.reader.read(member.sock, socket.MSG_DONTWAIT)
+        if frames is None:
+            # Its end is closed; what it had is dealt with when the supervisor says how the process ended.
+            self._unregister(member)
+            return
+        settlements: list[Settlement] = []
+        for frame in frames:
+            self._on_frame(member, frame, settlements)
+        if settlements:
+            self.settler.put(settlements)
+        self.feeder.room()
+
+    def _on_frame(self, member: Member, frame: Up, settlements: list[Settlement]) -> None:
+        if frame.ready:
+            member.ready = True
+        if frame.leaving:
+            member.leaving = True
+            logger.info("Executor %d (pid %d) is replaced after %s", member.index, member.pid, frame.leaving)
+        for report in frame.reports:
+            assigned = self.crew.take_back(member, report.number)
+            if assigned is not None:
+                settlements.append(self._settlement(assigned, report))
+        if frame.recalled:
+            back = [self.crew.take_back(member, number) for number in frame.recalled]
+            self.feeder.give_back([_again(assigned) for assigned in back if assigned is not None])
+
+    def _settlement(self, assigned: Assigned, report: Report) -> Settlement:
+        delivery = assigned.delivery
+        self.totals[delivery.task] = self.totals.get(delivery.task, 0) + 1
+        if not assigned.concluding:
+            self.crew.runtimes.learn(delivery.task, report.runtime)
+        return Settlement(
+            delivery.tag,
+            delivery.token,
+            End(report.end),
+            report.record,
+            tuple(report.publish),
+            report.due,
+            report.reason,
+        )
+
+    def _unregister(self, member: Member) -> None:
+        with suppress(KeyError, ValueError):
+            self._selector.unregister(member.sock)
+
+    def _on_exit(self, note: Note) -> None:
+        """An executor has ended: settle what it finished, put back what it had not begun, judge what it ran."""
+        member = self.crew.members.get(note.slot)
+        if member is None or member.pid != note.pid:
+            return
+        settlements: list[Settlement] = []
+        for frame in member.reader.drain(member.sock):
+            self._on_frame(member, frame, settlements)
+        self.settler.put(settlements)
+        self._unregister(member)
+        started = member.slot.started()
+        left = self.crew.leave(member)
+        member.sock.close()
+        back = [_again(a) for a in left if a.number > started]
+        for assigned in left:
+            if assigned.number <= started:
+                self._judge(assigned, note.text, back)
+        self.feeder.give_back(back)
+
+    def _judge(self, assigned: Assigned, how: str, back: list[Admitted]) -> None:
+        delivery = assigned.delivery
+        if assigned.concluding or self._cold:
+            self.settler.put([self._plain_end(assigned, how)])
+            return
+        if assigned.verdict:
+            back.append(Admitted(delivery, assigned.verdict, assigned.verdict_text))
+            return
+        task = self.app.tasks.get(delivery.task)
+        policy = traits_of(task).keeping if task is not None else Policy()
+        text = f"Worker exited prematurely: {how} while running {delivery.task}[{delivery.id}]"
+        logger.error("%s", text)
+        verdict = admission.lost(delivery, policy, early=assigned.early, text=text)
+        if isinstance(verdict, Settlement):
+            self.settler.put([verdict])
+        else:
+            back.append(verdict)
+
+    def _plain_end(self, assigned: Assigned, how: str) -> Settlement:
+        """End a task whose handlers killed their process, or that a cold shutdown cut off."""
+        delivery = assigned.delivery
+        if self._cold and not assigned.early and not assigned.concluding:
+            return Settlement(delivery.tag, delivery.token, End.RELEASE)
+        verdict = assigned.concluding or assigned.verdict or "lost"
+        text = assigned.verdict_text or f"Worker exited prematurely: {how}"
+        return plain_ending(self.app, delivery, verdict, text, now=self.clock.now(), dead=bool(assigned.concluding))
+
+    # --- leaving ---------------------------------------------------------------------------------------------
+
+    def _stop(self, grace: float) -> None:
+        """Begin (or sharpen) the shutdown: lease no more, hand back what has not started, finish what runs."""
+        self._stopping = True
+        self.feeder.leasing = False
+        self.heartbeat.recovering = False
+        self._deadline = None if grace < 0 else time.monotonic() + grace
+        self.feeder.stop()
+        self.recall()
+
+    def _leave(self, now: float) -> None:
+        if self.feeder.join(0):
+            self.settler.put(
+                [
+                    plain_ending(self.app, item.delivery, item.verdict, item.text, now=self.clock.now())
+                    for item in self.feeder.release_all()
+                ]
+            )
+        if self._deadline is not None and now >= self._deadline and not self._cold:
+            self._cut_off()
+        if self.crew.busy() == 0 and self.feeder.join(0) and self.settler.pending == 0:
+            self._status = 0
+
+    def _cut_off(self) -> None:
+        """The grace is over: kill what runs. Late-acknowledged tasks go back, no attempt used; early ones failed."""
+        self._cold = True
+        for member in list(self.crew.members.values()):
+            if member.assigned:
+                logger.warning(
+                    "Executor %d (pid %d) is killed with its task: the time for shutting down is over",
+                    member.index,
+                    member.pid,
+                )
+                self.kill(member, signal.SIGKILL)
+
+    def _finish(self, status: int) -> int:
+        for service in self._services():
+            if service is not self.settler:
+                service.stop()
+        self.feeder.join(5.0)
+        self.settler.stop()
+        self.settler.join(5.0)
+        self.heartbeat.join(1.0)
+        for member in list(self.crew.members.values()):
+            member.sock.close()
+        return status
+
+
+def _again(assigned: Assigned) -> Admitted:
+    return Admitted(assigned.delivery, assigned.concluding, assigned.verdict_text if assigned.concluding else "")
+
+
+def _describe(assigned: Assigned, member: Member | None, since: float | None) -> dict[str, Any]:
+    row = _describe_waiting(Admitted(assigned.delivery))
+    row["worker_pid"] = member.pid if member is not None else None
+    row["time_start"] = time.time() - (time.monotonic() - since) if since is not None else None
+    row["acknowledged"] = assigned.early and member is not None
+    return row
+
+
+def _describe_waiting(item: Admitted) -> dict[str, Any]:
+    """Name a delivery without its arguments: they may be secret, and nobody asked for them."""
+    delivery = item.delivery
+    return {
+        "id": delivery.id,
+        "name": delivery.task,
+        "type": delivery.task,
+        "time_start": None,
+        "acknowledged": False,
+        "delivery_info": {
+            "exchange": delivery.exchange,
+            "routing_key": delivery.queue,
+            "priority": delivery.priority,
+            "redelivered": delivery.token > 1,
+        },
+        "worker_pid": None,
+    }

@@ -1,0 +1,236 @@
+"""The executors as their consumer sees them: what each has been given, how much more it may get."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from umbel.app.execution import Job
+from umbel.core.message import Delivery
+from umbel.worker.admission import Admitted
+from umbel.worker.executor import Down, Up
+from umbel.worker.frames import FrameReader, pack
+from umbel.worker.progress import Slot
+
+#: Work that may wait in an executor behind the running task, in seconds of expected run time.
+HORIZON = 0.010
+#: How many jobs and bytes may wait there at most.
+MAX_WAITING = 100
+MAX_WAITING_BYTES = 64 * 1024
+#: What a task of unknown length is taken to last: longer than the horizon, so that nothing waits behind it.
+UNKNOWN_RUNTIME = 1.0
+
+
+@dataclass(slots=True)
+class Assigned:
+    """A delivery that an executor has, and what is to be said about it if it does not come back."""
+
+    delivery: Delivery
+    number: int
+    cost: float
+    #: Hard time limit in seconds, None for none.
+    hard: float | None = None
+    is_async: bool = False
+    #: Acknowledged early: once started it must not run again.
+    early: bool = True
+    #: Why the consumer had its process killed ("" = it did not).
+    verdict: str = ""
+    verdict_text: str = ""
+    #: The verdict this job carries already (a conclusion, not a run).
+    concluding: str = ""
+
+
+@dataclass(slots=True)
+class Member:
+    """One executor process."""
+
+    index: int
+    pid: int
+    sock: socket.socket
+    slot: Slot
+    reader: FrameReader[Up] = field(default_factory=lambda: FrameReader(Up))
+    assigned: dict[int, Assigned] = field(default_factory=dict)
+    #: Expected seconds of work assigned and not reported, asynchronous tasks left out.
+    load: float = 0.0
+    waiting_bytes: int = 0
+    async_jobs: int = 0
+    ready: bool = False
+    leaving: bool = False
+    recalled_at: float = 0.0
+    #: Monotonic time of the fork, to notice one that never gets ready.
+    forked: float = field(default_factory=time.monotonic)
+
+    def may_take(self, cost: float, size: int, *, is_async: bool, async_limit: int) -> bool:
+        """Tell whether one more job of this cost (seconds) and size (bytes) fits."""
+        if not self.ready or self.leaving:
+            return False
+        if is_async:
+            return self.async_jobs < async_limit
+        sync_jobs = len(self.assigned) - self.async_jobs
+        if sync_jobs == 0:
+            return True
+        return (
+            self.load + cost <= HORIZON and sync_jobs < MAX_WAITING and self.waiting_bytes + size <= MAX_WAITING_BYTES
+        )
+
+    def assign(self, assigned: Assigned, size: int) -> None:
+        """Count a job as given to this executor."""
+        self.assigned[assigned.number] = assigned
+        if assigned.is_async:
+            self.async_jobs += 1
+        else:
+            self.load += assigned.cost
+            self.waiting_bytes += size
+
+    def release(self, number: int) -> Assigned | None:
+        """Count a job as come back; None when it is not here (a repeated report)."""
+        assigned = self.assigned.pop(number, None)
+        if assigned is None:
+            return None
+        if assigned.is_async:
+            self.async_jobs -= 1
+        elif len(self.assigned) == self.async_jobs:
+            self.load, self.waiting_bytes = 0.0, 0
+        else:
+            self.load -= assigned.cost
+            self.waiting_bytes -= len(assigned.delivery.body)
+        return assigned
+
+    def send(self, jobs: list[Job]) -> None:
+        """Send jobs; raises OSError when the process is gone or does not read."""
+        self.sock.sendall(pack(Down(jobs=jobs)))
+
+    def retire(self) -> None:
+        """Ask the executor to finish what it has and exit."""
+        self.leaving = True
+        self.sock.sendall(pack(Down(retire=True)))
+
+
+class Runtimes:
+    """How long tasks of each name have lately taken, as a moving average in seconds."""
+
+    def __init__(self) -> None:
+        self._average: dict[str, float] = {}
+
+    def expected(self, task: str) -> float:
+        """Return the expected run time of `task`; a new one is taken to be long."""
+        return self._average.get(task, UNKNOWN_RUNTIME)
+
+    def learn(self, task: str, seconds: float) -> None:
+        """Take in one run; a longer one counts at once, shorter ones slowly."""
+        old = self._average.get(task)
+        if old is None or seconds > old:
+            self._average[task] = seconds + 2e-5
+        else:
+            self._average[task] = old + 0.2 * (seconds + 2e-5 - old)
+
+    def typical(self) -> float:
+        """Return the expected run time of the shortest-running half of the work: what prefetching is sized by."""
+        if not self._average:
+            return UNKNOWN_RUNTIME
+        return min(self._average.values())
+
+
+class Crew:
+    """All executors of a session; safe from the consumer's threads."""
+
+    def __init__(self, *, async_limit: int, one_at_a_time: bool = False) -> None:
+        self.members: dict[int, Member] = {}
+        self.runtimes = Runtimes()
+        self._async_limit = async_limit
+        self._one_at_a_time = one_at_a_time
+        self._lock = threading.Lock()
+        #: Executors that must be killed, with the reason; the consumer's main loop sees to it.
+        self.condemned: deque[tuple[Member, str]] = deque()
+
+    def join(self, member: Member) -> None:
+        """Count a new executor in."""
+        with self._lock:
+            self.members[member.index] = member
+
+    def leave(self, member: Member) -> list[Assigned]:
+        """Count an executor out; return what it had, in the order it was given."""
+        with self._lock:
+            if self.members.get(member.index) is member:
+                del self.members[member.index]
+            left = list(member.assigned.values())
+            member.assigned.clear()
+            return left
+
+    def condemn(self, member: Member, reason: str) -> None:
+        """Say that an executor has to be killed."""
+        member.leaving = True
+        self.condemned.append((member, reason))
+
+    def capacity(self) -> tuple[int, int]:
+        """Return how many jobs could start at once, and how many more would be run within the horizon."""
+        typical = self.runtimes.typical()
+        depth = 0
+        if typical < HORIZON and not self._one_at_a_time:
+            depth = 2 * min(MAX_WAITING, int(HORIZON / typical))
+        free = more = 0
+        with self._lock:
+            for member in self.members.values():
+                if not member.ready or member.leaving:
+                    continue
+                held = len(member.assigned)
+                free += held == member.async_jobs and member.async_jobs < self._async_limit
+                more += max(0, depth - held)
+        return free, more
+
+    def plan(
+        self, backlog: deque[Admitted], assigned_of: Callable[[Admitted], Assigned]
+    ) -> list[tuple[Member, list[Assigned]]]:
+        """Take from the front of `backlog` what executors can be given now, idle ones first."""
+        plan: list[tuple[Member, list[Assigned]]] = []
+        with self._lock:
+            members = sorted(self.members.values(), key=lambda m: (m.load, m.async_jobs))
+            while backlog and members:
+                assigned = assigned_of(backlog[0])
+                size = len(assigned.delivery.body) + len(assigned.delivery.head)
+                # Round the crew once; who cannot take this job is out for this turn.
+                while members:
+                    member = members[0]
+                    if self._may_take(member, assigned, size):
+                        break
+                    members.pop(0)
+                else:
+                    break
+                backlog.popleft()
+                member.assign(assigned, size)
+                _append(plan, member, assigned)
+                if member.load > 0 and len(members) > 1 and members[1].load < member.load:
+                    members.append(members.pop(0))
+        return plan
+
+    def forget(self, member: Member, numbers: Iterable[int]) -> None:
+        """Drop jobs that were planned but not sent."""
+        with self._lock:
+            for number in numbers:
+                member.release(number)
+
+    def take_back(self, member: Member, number: int) -> Assigned | None:
+        """Count a job as come back from `member`."""
+        with self._lock:
+            return member.release(number)
+
+    def busy(self) -> int:
+        """How many jobs the executors have."""
+        return sum(len(member.assigned) for member in list(self.members.values()))
+
+    def _may_take(self, member: Member, assigned: Assigned, size: int) -> bool:
+        if self._one_at_a_time and not assigned.is_async and len(member.assigned) > member.async_jobs:
+            return False
+        return member.may_take(assigned.cost, size, is_async=assigned.is_async, async_limit=self._async_limit)
+
+
+def _append(plan: list[tuple[Member, list[Assigned]]], member: Member, assigned: Assigned) -> None:
+    for other, batch in plan:
+        if other is member:
+            batch.append(assigned)
+            return
+    plan.append((member, [assigned]))

@@ -1,0 +1,35 @@
+"""How a task ends when no executor is left to conclude it: its state is stored, its handlers are not called."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from umbel.app.records import record_of
+from umbel.core import states
+from umbel.core.errors import NotRegistered, TaskRevokedError, TimeLimitExceeded, WorkerLostError
+from umbel.core.message import Delivery, End, Settlement
+
+#: Verdict → state, class of the exception, and how the lease ends.
+_ENDINGS: dict[str, tuple[str, type[Exception], End]] = {
+    "lost": (states.FAILURE, WorkerLostError, End.DONE),
+    "timeout": (states.FAILURE, TimeLimitExceeded, End.DONE),
+    "terminated": (states.REVOKED, TaskRevokedError, End.DONE),
+    "revoked": (states.REVOKED, TaskRevokedError, End.DONE),
+    "expired": (states.REVOKED, TaskRevokedError, End.DONE),
+    "unknown": (states.FAILURE, NotRegistered, End.DEAD),
+}
+#: Verdicts about a run that has happened: such a message must not go back as if it had not.
+FINAL = frozenset({"lost", "timeout", "terminated"})
+
+
+def plain_ending(
+    app: Any, delivery: Delivery, verdict: str, text: str, *, now: float, dead: bool = False
+) -> Settlement:
+    """Return the settlement of a verdict without handlers; `dead` keeps the message among the dead letters."""
+    state, error, end = _ENDINGS.get(verdict, _ENDINGS["lost"])
+    record = None
+    if app.store is not None:
+        record = record_of(app, delivery.id, state, error(text), now=now)
+    return Settlement(
+        delivery.tag, delivery.token, End.DEAD if dead else end, record, reason=f"{verdict or 'lost'}: {text}"
+    )

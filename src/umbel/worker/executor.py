@@ -1,0 +1,279 @@
+"""The process that runs tasks: it reads batches of jobs from its socket and sends batches of reports back.
+
+One task at a time in the main thread; `async def` tasks run together on an event loop in a second thread. The
+consumer may ask (SIGURG, which every other program ignores) for what has not started yet, so that a long task
+holds nothing back; the answer comes from the signal's handler, between two bytecodes of the running task.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import msgspec
+
+from umbel.app.execution import Job, Report, Runner
+from umbel.core.errors import SoftTimeLimitExceeded
+from umbel.engine.failpoints import failpoint
+from umbel.worker.frames import FrameReader, pack
+from umbel.worker.limits import hard_limit_of, soft_limit_of
+from umbel.worker.loop import TaskLoop
+from umbel.worker.options import WorkerOptions
+from umbel.worker.progress import Slot
+
+task_logger = logging.getLogger("celery.worker")
+
+
+class Down(msgspec.Struct, array_like=True, gc=False):
+    """What a consumer tells an executor: jobs to run, or (no jobs) `recall`/`retire`."""
+
+    jobs: list[Job] = []
+    #: Give back what has not started.
+    recall: bool = False
+    #: Finish what is here, then exit.
+    retire: bool = False
+
+
+class Up(msgspec.Struct, array_like=True, gc=False):
+    """What an executor tells its consumer."""
+
+    reports: list[Report] = []
+    #: Numbers of jobs that were given back unstarted.
+    recalled: list[int] = []
+    #: Set once, when the executor is ready for work; its process id.
+    ready: int = 0
+    #: Why the executor will exit after this frame ("" = it goes on): it has reached one of its limits.
+    leaving: str = ""
+
+
+@dataclass
+class ExecutorLimits:
+    """When an executor has served its time (None: never)."""
+
+    max_tasks: int | None = None
+    #: Resident memory in KiB, looked at after each task (Celery: worker_max_memory_per_child).
+    max_memory: int | None = None
+
+
+@dataclass
+class Executor:
+    """One executor process' loop over its socket."""
+
+    app: Any
+    runner: Runner
+    sock: socket.socket
+    slot: Slot
+    limits: ExecutorLimits
+    options: WorkerOptions
+
+    def __post_init__(self) -> None:
+        self._reader: FrameReader[Down] = FrameReader(Down)
+        self._queue: deque[Job] = deque()
+        self._sending = threading.Lock()
+        self._in_task = False
+        self._recall_wanted = False
+        self._retiring = False
+        self._done = 0
+        self._soft: float | None = None
+        self._loop: TaskLoop | None = None
+
+    def run(self) -> None:
+        """Serve until the socket closes, `retire` comes, or a limit is reached."""
+        signal.signal(signal.SIGURG, self._on_recall)
+        signal.signal(signal.SIGALRM, self._on_soft_limit)
+        # Celery's soft limit signal: revoke(terminate=True, signal="SIGUSR1") raises SoftTimeLimitExceeded.
+        signal.signal(signal.SIGUSR1, self._on_soft_limit)
+        self.send_ready()
+        self.serve()
+
+    def send_ready(self) -> None:
+        """Say that this executor can be given jobs."""
+        self._send(Up(ready=os.getpid()))
+
+    def serve(self) -> None:
+        """Run jobs until the socket closes or this executor has served its time."""
+        try:
+            while self._receive(block=True):
+                self._work()
+                if self._leaving():
+                    break
+        finally:
+            if self._loop is not None:
+                self._loop.stop()
+
+    # --- jobs in -------------------------------------------------------------------------------------------
+
+    def _receive(self, *, block: bool) -> bool:
+        """Take in frames; False when the consumer is gone or all is done."""
+        if self._retiring and not self._queue:
+            self._wait_for_async()
+            return False
+        frames = self._reader.read(self.sock, 0 if block else socket.MSG_DONTWAIT)
+        if frames is None:
+            return False
+        for frame in frames:
+            self._queue.extend(frame.jobs)
+            self._retiring = self._retiring or frame.retire
+            if frame.recall:
+                self._give_back()
+        return True
+
+    def _work(self) -> None:
+        queue = self._queue
+        while queue:
+            job = queue.popleft()
+            if not job.verdict and self.runner.is_async(job.task):
+                self._start_async(job)
+            else:
+                self._run_one(job)
+            if self._recall_wanted:
+                self._give_back()
+            if self._limit_reached():
+                break
+
+    def _run_one(self, job: Job) -> None:
+        self.slot.start(job.number)
+        failpoint("run.before")
+        soft = None if job.verdict else soft_limit_of(self.app, job, self.options)
+        self._in_task = True
+        try:
+            report = self._limited(job, soft) if soft else self._plain(job)
+        finally:
+            self._in_task = False
+        failpoint("run.after")
+        self.slot.finish(job.number)
+        self._done += 1
+        log_report(report)
+        # At once, never with the next one: what a kill takes away is the running task and nothing before it.
+        self._send(Up(reports=[report]))
+
+    def _plain(self, job: Job) -> Report:
+        return self.runner.conclude(job) if job.verdict else self.runner.run(job)
+
+    def _limited(self, job: Job, soft: float) -> Report:
+        """Run with a timer that raises SoftTimeLimitExceeded in the task."""
+        self._soft = soft
+        signal.setitimer(signal.ITIMER_REAL, soft)
+        try:
+            return self._plain(job)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def _on_soft_limit(self, _signum: int, _frame: FrameType | None) -> None:
+        """Raise in the task's own code only: bookkeeping before and after it is not to be torn."""
+        if self.runner.in_task:
+            raise SoftTimeLimitExceeded(self._soft)
+
+    # --- asynchronous tasks --------------------------------------------------------------------------------
+
+    def _start_async(self, job: Job) -> None:
+        if self._loop is None:
+            self._loop = TaskLoop(self.runner, self._deliver)
+        self.slot.start(job.number)
+        self.slot.finish(job.number)
+        failpoint("run.before")
+        self._loop.submit(
+            job,
+            soft=soft_limit_of(self.app, job, self.options),
+            hard=hard_limit_of(self.app, job.task, job.head, self.options),
+        )
+
+    def _deliver(self, report: Report) -> None:
+        """Send the report of an asynchronous task (called on the loop's thread)."""
+        failpoint("run.after")
+        self._done += 1
+        log_report(report)
+        self._send(Up(reports=[report]))
+
+    def _wait_for_async(self) -> None:
+        if self._loop is not None:
+            self._loop.wait_idle()
+
+    # --- reports out ---------------------------------------------------------------------------------------
+
+    def _send(self, frame: Up) -> None:
+        failpoint("report.before")
+        with self._sending, suppress(BrokenPipeError, ConnectionResetError):
+            self.sock.sendall(pack(frame))
+        failpoint("report.after")
+
+    def _on_recall(self, _signum: int, _frame: FrameType | None) -> None:
+        """Give back waiting jobs: at once from inside a task, else when the loop gets there."""
+        if not self._in_task:
+            self._recall_wanted = True
+            return
+        self._in_task = False
+        try:
+            self._receive(block=False)
+            self._give_back()
+        finally:
+            self._in_task = True
+
+    def _give_back(self) -> None:
+        self._recall_wanted = False
+        recalled = [job.number for job in self._queue]
+        self._queue.clear()
+        self._send(Up(recalled=recalled))
+
+    # --- limits --------------------------------------------------------------------------------------------
+
+    def _limit_reached(self) -> bool:
+        limits = self.limits
+        if limits.max_tasks is not None and self._done >= limits.max_tasks:
+            return True
+        return limits.max_memory is not None and resident_kib() > limits.max_memory
+
+    def _leaving(self) -> bool:
+        if not self._limit_reached():
+            return False
+        self._wait_for_async()
+        why = f"{self._done} tasks" if self.limits.max_memory is None else f"{resident_kib()} KiB resident"
+        self._receive(block=False)
+        recalled = [job.number for job in self._queue]
+        self._queue.clear()
+        self._send(Up(recalled=recalled, leaving=why))
+        return True
+
+
+def resident_kib() -> int:
+    """Return this process' resident memory in KiB."""
+    try:
+        return int(Path("/proc/self/statm").read_bytes().split()[1]) * (os.sysconf("SC_PAGE_SIZE") // 1024)
+    except OSError:
+        import resource
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak // 1024 if sys.platform == "darwin" else peak
+
+
+#: How loudly an outcome is said.
+_LEVELS = {
+    "success": logging.INFO,
+    "retry": logging.INFO,
+    "ignore": logging.INFO,
+    "revoked": logging.INFO,
+    "requeue": logging.INFO,
+}
+
+
+def log_report(report: Report) -> None:
+    """Write the line that the runner made about an outcome, and take it out of the report."""
+    if report.log:
+        level = _LEVELS.get(report.kind, logging.ERROR)
+        if task_logger.isEnabledFor(level):
+            task_logger.log(level, "%s", report.log)
+        report.log = ""
+
+
+def no_operation(*_args: Any) -> None:
+    """Signal handler that does nothing; unlike SIG_IGN it is not handed down to programs that a task starts."""

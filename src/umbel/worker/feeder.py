@@ -1,0 +1,307 @@
+"""Leases messages and hands them to executors: as many as can start, few more, and never behind a long task."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from umbel.app.execution import Job
+from umbel.app.traits import traits_of
+from umbel.core.errors import OperationalError
+from umbel.core.message import Delivery, End, Settlement
+from umbel.engine.clock import Clock
+from umbel.engine.failpoints import failpoint
+from umbel.engine.seam import Broker, Lease, Store
+from umbel.worker import admission
+from umbel.worker.admission import Admitted
+from umbel.worker.crew import HORIZON, Assigned, Crew, Member
+from umbel.worker.endings import FINAL
+from umbel.worker.limits import hard_limit_of
+from umbel.worker.options import WorkerOptions
+from umbel.worker.rates import RateLimits
+from umbel.worker.service import Service
+from umbel.worker.settler import Settler
+from umbel.worker.tickets import Ticket
+
+logger = logging.getLogger("umbel.worker")
+
+#: How long an idle lease call waits for a message (seconds); `wake` ends it earlier.
+_IDLE_WAIT = 10.0
+#: The most messages one lease call asks for.
+_MAX_LEASE = 256
+#: Outcomes waiting to be stored beyond which nothing more is leased.
+_MAX_UNSETTLED = 4000
+#: Pause after the broker failed: first and last (seconds).
+_PAUSE_FIRST, _PAUSE_LAST = 0.2, 5.0
+
+
+@dataclass
+class Feeder(Service):
+    """The lease and dispatch loop of one session."""
+
+    broker: Broker
+    store: Store | None
+    lease: Lease
+    clock: Clock
+    app: Any
+    crew: Crew
+    settler: Settler
+    options: WorkerOptions
+    was_started: Callable[[str, int, int], bool]
+    name = "feeder"
+    backlog: deque[Admitted] = field(default_factory=deque)
+    leasing: bool = True
+    #: Called with each delivery that was taken in, when somebody listens to `task_received`.
+    received: Callable[[Delivery], None] | None = None
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        self._changed = threading.Condition()
+        self._rung = False
+        self._returned: deque[Admitted] = deque()
+        self._numbers = itertools.count(1)
+        self._strangers: set[tuple[str, str]] = set()
+        self._rates = RateLimits(self.app, disabled=self.options.disable_rate_limits)
+        self._parked: list[Admitted] = []
+
+    # --- called by other threads -----------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Make the loop look around, even from a lease call that waits."""
+        with self._changed:
+            self._rung = True
+            self._changed.notify()
+        self.broker.wake()
+
+    def room(self) -> None:
+        """Say that an executor has room again (cheaper than `wake`: a waiting lease call is left alone)."""
+        with self._changed:
+            self._rung = True
+            self._changed.notify()
+
+    def give_back(self, items: Sequence[Admitted]) -> None:
+        """Take in deliveries that came back unstarted, or that must be concluded; they go first."""
+        self._returned.extend(items)
+        self.wake()
+
+    def take_recovered(self, deliveries: Sequence[Delivery]) -> None:
+        """Take in deliveries whose former owner died."""
+        settlements: list[Settlement] = []
+        waiting: list[Delivery] = []
+        ended: list[Admitted] = []
+        for delivery in deliveries:
+            task = self.app.tasks.get(delivery.task)
+            policy = traits_of(task).keeping if task is not None else None
+            item = admission.recovered(delivery, self.was_started, policy)
+            if isinstance(item, Settlement):
+                settlements.append(item)
+            elif item.verdict:
+                ended.append(item)
+            else:
+                waiting.append(delivery)
+        logger.warning(
+            "Took over %d messages of a worker that died: %d of them were running, %d had only been waiting",
+            len(deliveries),
+            len(ended) + len(settlements),
+            len(waiting),
+        )
+        self.settler.put(settlements)
+        self._admit(waiting, self._returned)
+        self.give_back(ended)
+
+    def release_all(self) -> list[Admitted]:
+        """Give every message that has not been dispatched back to the broker, no attempt used.
+
+        Return those that have run and only wait for their conclusion; they must not go back.
+        """
+        items = [*self._returned, *self.backlog, *self._parked]
+        for queue in (self._returned, self.backlog, self._parked):
+            queue.clear()
+        self.settler.put([_release(item.delivery) for item in items if item.verdict not in FINAL])
+        return [item for item in items if item.verdict in FINAL]
+
+    def drop(self, ids: set[str]) -> list[str]:
+        """Mark waiting deliveries of these task ids as revoked; return the ids that were found."""
+        found = []
+        for queue in (self.backlog, self._returned):
+            for index, item in enumerate(list(queue)):
+                if item.delivery.id in ids and not item.verdict:
+                    queue[index] = item._replace(verdict="revoked", text="revoked")
+                    found.append(item.delivery.id)
+        return found
+
+    def set_rate(self, task: str, value: str | float | None) -> None:
+        """Change the rate limit of a task."""
+        self._rates.set(task, value)
+
+    # --- the loop --------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Lease and dispatch until told to stop; a broker that fails is tried again."""
+        pause = _PAUSE_FIRST
+        while not self.stopping.is_set():
+            try:
+                self._turn()
+                pause = _PAUSE_FIRST
+            except OperationalError as exc:
+                logger.error("The broker cannot be used now, trying again in %.1f s: %s", pause, exc)
+                self.stopping.wait(pause)
+                pause = min(pause * 2, _PAUSE_LAST)
+
+    def _turn(self) -> None:
+        self._unpark()
+        if self._returned:
+            self.backlog.extendleft(reversed([self._returned.popleft() for _ in range(len(self._returned))]))
+        if self.backlog:
+            self._dispatch()
+        wanted = self._wanted()
+        if wanted <= 0:
+            self._wait_for_room()
+            return
+        wait = 0.0 if self.backlog else min(_IDLE_WAIT, self._rates.next_wait(self._parked))
+        deliveries = self.broker.lease(self.lease._replace(limit=wanted), self.clock.now(), wait)
+        if deliveries:
+            self._admit(deliveries, self.backlog)
+        elif self.backlog:
+            self._wait_for_room()
+
+    def _wait_for_room(self) -> None:
+        with self._changed:
+            if not self._rung:
+                self._changed.wait(min(1.0, self._rates.next_wait(self._parked)))
+            self._rung = False
+
+    def _wanted(self) -> int:
+        """How many messages to ask for: what can start now, and while tasks are short some more to keep busy."""
+        if not self.leasing or self.settler.pending > _MAX_UNSETTLED:
+            return 0
+        free, more = self.crew.capacity()
+        return min(max(free, more) - len(self.backlog), _MAX_LEASE)
+
+    # --- admission -------------------------------------------------------------------------------------------
+
+    def _admit(self, deliveries: Sequence[Delivery], into: deque[Admitted]) -> None:
+        now = self.clock.now()
+        revoked = self.store.revoked([d.id for d in deliveries]) if self.store is not None else set()
+        tasks = self.app.tasks
+        for delivery in deliveries:
+            if self.received is not None:
+                self.received(delivery)
+            if delivery.task not in tasks:
+                self._offer(delivery, now, into)
+                continue
+            verdict, text = admission.verdict_of(delivery, now, revoked)
+            if not verdict and not self._rates.may_run(delivery, now):
+                self._park(delivery, now)
+                continue
+            into.append(Admitted(delivery, verdict, text))
+
+    def _offer(self, delivery: Delivery, now: float, into: deque[Admitted]) -> None:
+        """Deal with a task that this worker does not know: others may, so it goes back before it is given up."""
+        settlement = admission.offer(delivery, now, self.options.unknown_task_wait)
+        if settlement is not None:
+            self.settler.put([settlement])
+        else:
+            into.append(Admitted(delivery, "unknown", f"no worker knows the task {delivery.task!r}"))
+        known = (delivery.queue, delivery.task)
+        if known not in self._strangers and len(self._strangers) < 1000:
+            self._strangers.add(known)
+            logger.warning(
+                "Task %r on queue %r is not one of this worker's. It is offered to other workers for %.0f s and then "
+                "kept among the dead letters. If another app shares this broker, give each app a queue of its own "
+                "(task_default_queue, or task_routes) and start its workers with -Q; if the task is this app's, "
+                "import its module (include=..., imports, autodiscover_tasks).",
+                delivery.task,
+                delivery.queue,
+                self.options.unknown_task_wait,
+            )
+
+    def _park(self, delivery: Delivery, now: float) -> None:
+        """Hold a rate-limited delivery back here when its turn is near, else in the broker."""
+        due = self._rates.reserve(delivery, now)
+        if due - now <= 1.0:
+            self._parked.append(Admitted(delivery))
+        else:
+            self.settler.put([Settlement(delivery.tag, delivery.token, End.REQUEUE, due=due)])
+
+    def _unpark(self) -> None:
+        if self._parked:
+            now = self.clock.now()
+            ready = [item for item in self._parked if self._rates.due(item.delivery.id) <= now]
+            for item in ready:
+                self._parked.remove(item)
+                self.backlog.append(item)
+
+    # --- dispatch --------------------------------------------------------------------------------------------
+
+    def _dispatch(self) -> None:
+        plan = self.crew.plan(self.backlog, self._assigned)
+        if not plan:
+            return
+        failpoint("dispatch.before")
+        tickets = [
+            (a.delivery.tag, a.delivery.token, Ticket(a.number, member.index, a.early).pack())
+            for member, batch in plan
+            for a in batch
+        ]
+        gone = set(self.broker.start(self.lease.owner, tickets, self.clock.now()))
+        for member, batch in plan:
+            jobs = [_job(a) for a in batch if a.delivery.tag not in gone]
+            if gone:
+                self.crew.forget(member, [a.number for a in batch if a.delivery.tag in gone])
+            self._send(member, jobs)
+        failpoint("dispatch.after")
+
+    def _send(self, member: Member, jobs: list[Job]) -> None:
+        if not jobs:
+            return
+        try:
+            member.send(jobs)
+        except OSError as exc:
+            # What it did not get is given back when the supervisor says that the process has ended.
+            logger.warning("Executor %d (pid %d) takes no more work: %s", member.index, member.pid, exc)
+            self.crew.condemn(member, "it took no more work from its socket")
+
+    def _assigned(self, item: Admitted) -> Assigned:
+        delivery = item.delivery
+        task = self.app.tasks.get(delivery.task)
+        traits = traits_of(task) if task is not None else None
+        return Assigned(
+            delivery,
+            next(self._numbers),
+            # A conclusion is short work, but what it runs (handlers, errbacks) is unknown.
+            cost=HORIZON / 2 if item.verdict else self.crew.runtimes.expected(delivery.task),
+            hard=hard_limit_of(self.app, delivery.task, delivery.head, self.options),
+            is_async=traits is not None and traits.is_async and not item.verdict,
+            early=traits is None or not traits.keeping.acks_late,
+            concluding=item.verdict,
+            verdict_text=item.text,
+        )
+
+
+def _release(delivery: Delivery) -> Settlement:
+    return Settlement(delivery.tag, delivery.token, End.RELEASE)
+
+
+def _job(assigned: Assigned) -> Job:
+    d = assigned.delivery
+    return Job(
+        assigned.number,
+        d.id,
+        d.task,
+        d.queue,
+        d.exchange,
+        d.head,
+        d.body,
+        d.generation,
+        d.crashes,
+        d.token,
+        d.priority,
+        assigned.concluding,
+        assigned.verdict_text if assigned.concluding else "",
+    )

@@ -1,0 +1,89 @@
+"""Keeps this session's leases alive and takes over those of sessions that have died."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from umbel.core.errors import OperationalError
+from umbel.core.message import Delivery
+from umbel.engine.clock import Clock
+from umbel.engine.seam import Broker, Lease, Store
+from umbel.worker.service import Service
+
+logger = logging.getLogger("umbel.worker")
+
+#: How many lapsed deliveries one look takes over.
+_RECOVER_LIMIT = 500
+#: Seconds between two sweeps of expired results.
+_EXPIRE_EVERY = 60.0
+
+
+class Heartbeat(Service):
+    """Extends the lease every `interval` seconds, whatever the tasks do, and recovers what others left behind."""
+
+    name = "heartbeat"
+
+    def __init__(
+        self,
+        broker: Broker,
+        store: Store | None,
+        lease: Lease,
+        clock: Clock,
+        *,
+        interval: float,
+        recovered: Callable[[list[Delivery]], None],
+        lost: Callable[[], None],
+    ) -> None:
+        super().__init__()
+        self._broker = broker
+        self._store = store
+        self._lease = lease._replace(limit=_RECOVER_LIMIT)
+        self._clock = clock
+        self._interval = interval
+        self._recovered = recovered
+        self._lost = lost
+        self._next_expire = 0.0
+        #: While False nothing is recovered (the worker is shutting down).
+        self.recovering = True
+
+    def run(self) -> None:
+        """Beat until told to stop."""
+        pause = self._interval / 2
+        beat = self._clock.monotonic()
+        while True:
+            self._try(self._recover)
+            self._try(self._expire)
+            if self.stopping.wait(pause):
+                return
+            if self._clock.monotonic() - beat >= self._interval:
+                beat = self._clock.monotonic()
+                self._try(self._extend)
+
+    def _try(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except OperationalError as exc:
+            logger.error("The %s could not do its work, trying again: %s", self.name, exc)
+
+    def _extend(self) -> None:
+        if not self._broker.extend(self._lease.owner, self._lease.seconds, self._clock.now()):
+            self._lost()
+
+    def _recover(self) -> None:
+        if not self.recovering:
+            return
+        while True:
+            deliveries = self._broker.recover(self._lease, self._clock.now())
+            if not deliveries:
+                return
+            self._recovered(deliveries)
+            if len(deliveries) < _RECOVER_LIMIT:
+                return
+
+    def _expire(self) -> None:
+        if self._store is None or self._clock.monotonic() < self._next_expire:
+            return
+        while self._store.expire(self._clock.now(), 1000) == 1000 and not self.stopping.is_set():
+            continue
+        self._next_expire = self._clock.monotonic() + _EXPIRE_EVERY

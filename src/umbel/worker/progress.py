@@ -1,0 +1,124 @@
+"""What every executor has started, in memory that outlives the processes which write it.
+
+One file per consumer session, mapped by the consumer and its executors. An executor writes the number of the
+job it begins (numbers grow) and when; nobody asks it, so a killed one has still told how far it got. A later
+worker on this host reads the file of a dead session to tell started messages from those that only waited.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import os
+import struct
+import tempfile
+import time
+from pathlib import Path
+
+#: number started, number finished (both uint64), monotonic start time (double), spare.
+_SLOT = struct.Struct("=QQdQ")
+_STARTED = struct.Struct("=Qd")
+MAX_SLOTS = 4096
+#: Files of sessions that nobody recovered are removed after this many seconds.
+_KEEP = 7 * 86400.0
+
+
+def directory() -> Path:
+    """Return the private directory of this user's progress files, made if need be."""
+    path = Path(tempfile.gettempdir()) / f"umbel-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
+    path.mkdir(mode=0o700, exist_ok=True)
+    if hasattr(os, "getuid") and path.lstat().st_uid != os.getuid():
+        raise PermissionError(f"{path} belongs to another user; set TMPDIR to a directory of your own")
+    return path
+
+
+def _path(session: str) -> Path:
+    return directory() / f"{hashlib.sha256(session.encode()).hexdigest()[:32]}.progress"
+
+
+class Progress:
+    """The mapped file of one session."""
+
+    def __init__(self, mapped: mmap.mmap, path: Path) -> None:
+        self._map = mapped
+        self._path = path
+
+    @classmethod
+    def create(cls, session: str, slots: int) -> Progress:
+        """Make the file for `session` with room for `slots` executors."""
+        path = _path(session)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        try:
+            os.ftruncate(fd, _SLOT.size * slots)
+            return cls(mmap.mmap(fd, _SLOT.size * slots), path)
+        finally:
+            os.close(fd)
+
+    @classmethod
+    def open(cls, session: str) -> Progress | None:
+        """Open the file that `session` left behind on this host; None where there is none."""
+        path = _path(session)
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        except OSError:
+            return None
+        try:
+            size = os.fstat(fd).st_size
+            return cls(mmap.mmap(fd, size, prot=mmap.PROT_READ), path) if size else None
+        finally:
+            os.close(fd)
+
+    @property
+    def slots(self) -> int:
+        """How many executors the file has room for."""
+        return len(self._map) // _SLOT.size
+
+    def slot(self, index: int) -> Slot:
+        """Return the slot of one executor."""
+        return Slot(self._map, _SLOT.size * index)
+
+    def was_started(self, index: int, number: int) -> bool:
+        """Tell whether executor `index` has begun job `number`; a slot that is not there counts as begun."""
+        if _SLOT.size * (index + 1) > len(self._map):
+            return True
+        return self.slot(index).started() >= number
+
+    def remove(self) -> None:
+        """Delete the file; mappings of running processes stay valid."""
+        self._path.unlink(missing_ok=True)
+
+
+class Slot:
+    """One executor's place in the file: written by the executor, read by the consumer."""
+
+    def __init__(self, mapped: mmap.mmap, offset: int) -> None:
+        self._map = mapped
+        self._offset = offset
+
+    def start(self, number: int) -> None:
+        """Say that job `number` begins now (executor)."""
+        _SLOT.pack_into(self._map, self._offset, number, number - 1, time.monotonic(), 0)
+
+    def finish(self, number: int) -> None:
+        """Say that nothing runs any more up to `number` (executor)."""
+        struct.pack_into("=Q", self._map, self._offset + 8, number)
+
+    def started(self) -> int:
+        """Return the highest number that has begun."""
+        (number,) = struct.unpack_from("=Q", self._map, self._offset)
+        return int(number)
+
+    def running(self) -> tuple[int, float] | None:
+        """Return the job that runs now and the monotonic time it began at; None when idle."""
+        started, finished, since, _ = _SLOT.unpack_from(self._map, self._offset)
+        return (started, since) if started > finished else None
+
+
+def sweep(now: float) -> None:
+    """Remove files of sessions that are long over."""
+    for path in directory().glob("*.progress"):
+        try:
+            if now - path.stat().st_mtime > _KEEP:
+                path.unlink(missing_ok=True)
+        except OSError:
+            continue

@@ -1,0 +1,204 @@
+"""Remote control: answers commands that come over the bus, in the form that Celery's mailbox uses."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import logging
+import os
+import re
+import resource
+import signal
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from umbel.core.errors import OperationalError, UmbelError
+from umbel.engine.seam import Bus, Listener
+from umbel.worker.service import Service
+
+if TYPE_CHECKING:
+    from umbel.worker.consumer import Consumer
+
+logger = logging.getLogger("umbel.worker")
+
+TOPIC = "control"
+_WAIT = 5.0
+#: A command larger than this is not looked at (bytes).
+_MAX_COMMAND = 1 << 20
+
+Handler = Callable[["RemoteControl", dict[str, Any]], Any]
+
+
+class RemoteControl(Service):
+    """Listens on the bus for as long as the consumer lives."""
+
+    name = "remote control"
+
+    def __init__(self, consumer: Consumer, bus: Bus) -> None:
+        super().__init__()
+        self.consumer = consumer
+        self._bus = bus
+        self._listener: Listener | None = None
+
+    def wake(self) -> None:
+        """End the wait for commands."""
+        if self._listener is not None:
+            self._listener.wake()
+
+    def run(self) -> None:
+        """Answer commands until told to stop."""
+        while not self.stopping.is_set():
+            try:
+                if self._listener is None:
+                    self._listener = self._bus.listen([TOPIC])
+                for _topic, payload in self._listener.receive(_WAIT):
+                    self._handle(payload)
+            except OperationalError as exc:
+                logger.error("Remote control is out of order, trying again: %s", exc)
+                self.stopping.wait(1.0)
+        if self._listener is not None:
+            self._listener.close()
+
+    def _handle(self, payload: bytes) -> None:
+        """Carry out one command; whatever is wrong with it is that command's fault."""
+        try:
+            command = read_command(payload)
+            if command is None or not is_addressed(command, self.consumer.options.hostname):
+                return
+            reply = self._carry_out(command)
+            if reply is not None and command.get("reply_to"):
+                self._reply(command, reply)
+        except OperationalError:
+            raise
+        except Exception:
+            logger.exception("A remote control command could not be carried out")
+
+    def _carry_out(self, command: dict[str, Any]) -> Any:
+        handler = COMMANDS.get(command["method"])
+        if handler is None:
+            return {"error": f"unknown command {command['method']!r}; this worker knows {', '.join(sorted(COMMANDS))}"}
+        try:
+            return handler(self, command.get("arguments") or {})
+        except (UmbelError, TypeError, ValueError, KeyError) as exc:
+            return {"error": f"{type(exc).__name__}: {exc}"}
+
+    def _reply(self, command: dict[str, Any], reply: Any) -> None:
+        address = command["reply_to"]
+        key = address.get("routing_key") if isinstance(address, dict) else address
+        body = {"ticket": command.get("ticket"), "reply": {self.consumer.options.hostname: reply}}
+        self._bus.send(f"reply:{key}", [json.dumps(body, default=str).encode()], self.consumer.clock.now())
+
+
+def read_command(payload: bytes) -> dict[str, Any] | None:
+    """Return a command from the bus, or None (and a line in the log) if it is none."""
+    try:
+        command = json.loads(payload) if len(payload) <= _MAX_COMMAND else None
+    except ValueError:
+        command = None
+    if not isinstance(command, dict) or not isinstance(command.get("method"), str):
+        logger.warning("Ignored something on the control channel that is not a command (%d bytes)", len(payload))
+        return None
+    if not isinstance(command.get("arguments") or {}, dict):
+        return None
+    return command
+
+
+def is_addressed(command: dict[str, Any], hostname: str) -> bool:
+    """Tell whether a command is for this node: by list of names, or by pattern (glob or pcre)."""
+    destination, pattern = command.get("destination"), command.get("pattern")
+    if pattern:
+        if command.get("matcher") == "pcre":
+            try:
+                return re.match(pattern, hostname) is not None
+            except re.error:
+                return False
+        return fnmatch.fnmatchcase(hostname, str(pattern))
+    return not destination or hostname in destination
+
+
+# --- the commands -------------------------------------------------------------------------------------------
+
+
+def _ping(_control: RemoteControl, _arguments: dict[str, Any]) -> Any:
+    return {"ok": "pong"}
+
+
+def _revoke(control: RemoteControl, arguments: dict[str, Any]) -> Any:
+    """Drop waiting deliveries and, with terminate, kill running ones. The revocation itself is in the store."""
+    given = arguments.get("task_id") or []
+    ids = {given} if isinstance(given, str) else {str(item) for item in given}
+    consumer = control.consumer
+    consumer.feeder.drop(ids)
+    consumer.recall()
+    consumer.feeder.wake()
+    if not arguments.get("terminate"):
+        return {"ok": f"tasks {', '.join(sorted(ids))} flagged as revoked"}
+    name = str(arguments.get("signal") or "SIGTERM").upper()
+    signum = signal.Signals[name if name.startswith("SIG") else f"SIG{name}"]
+    found = consumer.terminate(ids, signum)
+    return {"ok": f"terminate: {', '.join(found)}" if found else "terminate: tasks unknown"}
+
+
+def _shutdown(control: RemoteControl, _arguments: dict[str, Any]) -> Any:
+    control.consumer.ask_for_shutdown()
+    return None
+
+
+def _active(control: RemoteControl, _arguments: dict[str, Any]) -> Any:
+    return control.consumer.describe(running=True)
+
+
+def _reserved(control: RemoteControl, _arguments: dict[str, Any]) -> Any:
+    return control.consumer.describe(running=False)
+
+
+def _registered(control: RemoteControl, arguments: dict[str, Any]) -> Any:
+    builtins = bool(arguments.get("builtins"))
+    return sorted(name for name in control.consumer.app.tasks if builtins or not name.startswith("celery."))
+
+
+def _active_queues(control: RemoteControl, _arguments: dict[str, Any]) -> Any:
+    queues = control.consumer.app.amqp.queues
+    return [queues[name].as_dict() for name in control.consumer.options.queues]
+
+
+def _stats(control: RemoteControl, _arguments: dict[str, Any]) -> Any:
+    consumer = control.consumer
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return {
+        "total": dict(consumer.totals),
+        "pid": os.getppid(),
+        "uptime": int(time.monotonic() - consumer.started),
+        "pool": {
+            "implementation": f"umbel.worker:{consumer.options.pool}",
+            "max-concurrency": consumer.options.concurrency,
+            "processes": [member.pid for member in list(consumer.crew.members.values())],
+            "max-tasks-per-child": consumer.options.max_tasks_per_child or "N/A",
+            "timeouts": [consumer.options.soft_time_limit or 0, consumer.options.time_limit or 0],
+        },
+        "prefetch_count": consumer.crew.capacity()[0],
+        "rusage": {"utime": usage.ru_utime, "stime": usage.ru_stime, "maxrss": usage.ru_maxrss},
+    }
+
+
+def _rate_limit(control: RemoteControl, arguments: dict[str, Any]) -> Any:
+    name, value = arguments["task_name"], arguments.get("rate_limit")
+    if name not in control.consumer.app.tasks:
+        return {"error": "unknown task"}
+    control.consumer.feeder.set_rate(name, value)
+    return {"ok": "new rate limit set successfully" if value else "rate limit disabled successfully"}
+
+
+#: Command name → what carries it out. Celery: celery.worker.control.
+COMMANDS: dict[str, Handler] = {
+    "ping": _ping,
+    "revoke": _revoke,
+    "shutdown": _shutdown,
+    "active": _active,
+    "reserved": _reserved,
+    "registered": _registered,
+    "active_queues": _active_queues,
+    "stats": _stats,
+    "rate_limit": _rate_limit,
+}

@@ -1,0 +1,74 @@
+"""Puts the parts of a consumer together: engines, crew, and the services around them."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+from umbel.app import signals
+from umbel.core.errors import OperationalError
+from umbel.core.message import Delivery
+from umbel.engine.clock import SYSTEM_CLOCK
+from umbel.engine.seam import Lease
+from umbel.worker.consumer import Consumer
+from umbel.worker.crew import Crew
+from umbel.worker.feeder import Feeder
+from umbel.worker.heartbeat import Heartbeat
+from umbel.worker.link import Link
+from umbel.worker.options import WorkerOptions
+from umbel.worker.pools import SHAPES, LocalCrew
+from umbel.worker.progress import Progress
+from umbel.worker.remote import RemoteControl
+from umbel.worker.settler import Settler
+
+logger = logging.getLogger("umbel.worker")
+
+#: How often two threads of the consumer change places (seconds); Python's own 5 ms would delay every hand-over.
+_SWITCH_INTERVAL = 0.0005
+
+
+def build_consumer(app: Any, options: WorkerOptions, owner: str, progress: Progress, link: Link) -> Consumer:
+    """Open the engines in this process and wire the consumer of one session."""
+    sys.setswitchinterval(_SWITCH_INTERVAL)
+    clock = SYSTEM_CLOCK
+    broker, store = app.broker, app.store
+    lease = Lease(options.queues, owner, 0, options.lease)
+    shape = SHAPES.get(options.pool)
+    async_limit = options.async_concurrency if shape is None else shape(options.concurrency)[1]
+    # A thread cannot give back what waits behind its task, so nothing ever does.
+    one_at_a_time = options.prefetch_multiplier == 1 or shape is not None
+    crew = Crew(async_limit=async_limit, one_at_a_time=one_at_a_time)
+    settler = Settler(app.engine, app.result_engine, owner, clock, lambda _count: feeder.room())
+    feeder = Feeder(broker, store, lease, clock, app, crew, settler, options, _was_started)
+    if signals.task_received.receivers:
+        feeder.received = _announce_received
+    heartbeat = Heartbeat(
+        broker,
+        store,
+        lease,
+        clock,
+        interval=options.heartbeat,
+        recovered=feeder.take_recovered,
+        lost=lambda: consumer.lease_lost(),  # noqa: PLW0108 - the consumer is made below
+    )
+    consumer = Consumer(app, options, link, progress, crew, feeder, settler, heartbeat, clock)
+    if shape is not None:
+        consumer.local = LocalCrew(app, options, progress)
+    if options.remote_control and app.bus is not None:
+        consumer.remote = RemoteControl(consumer, app.bus)
+    try:
+        broker.declare([app.amqp.queues[name] for name in options.queues])
+    except OperationalError as exc:
+        logger.error("The queues cannot be declared yet: %s", exc)
+    return consumer
+
+
+def _was_started(session: str, slot: int, number: int) -> bool:
+    """Tell whether a dead session had begun a job; where nobody knows (another host), it counts as begun."""
+    progress = Progress.open(session)
+    return progress is None or progress.was_started(slot, number)
+
+
+def _announce_received(delivery: Delivery) -> None:
+    signals.task_received.send(sender="consumer", request=delivery)

@@ -1,0 +1,111 @@
+"""Group commit: whatever outcomes have gathered are settled in one step, at once when idle."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+
+from umbel.core.errors import OperationalError
+from umbel.core.message import End, Settlement
+from umbel.engine.clock import Clock
+from umbel.engine.seam import Engine
+from umbel.engine.settle import commit
+from umbel.worker.service import Service
+
+logger = logging.getLogger("umbel.worker")
+
+#: The most settlements of one commit: bounds how long the database is locked.
+MAX_BATCH = 500
+_RETRY_FIRST = 0.05
+_RETRY_LAST = 2.0
+
+
+class Settler(Service):
+    """Commits settlements in the order they came; a commit that fails is tried again until it succeeds.
+
+    Nothing is given up here: the leases are kept alive meanwhile, and if they are lost all the same the engine
+    says that the writes are stale.
+    """
+
+    name = "settler"
+
+    def __init__(
+        self, engine: Engine, store: Engine | None, owner: str, clock: Clock, committed: Callable[[int], None]
+    ) -> None:
+        super().__init__()
+        self._engine = engine
+        self._store = store
+        self._owner = owner
+        self._clock = clock
+        self._committed = committed
+        self._waiting: list[Settlement] = []
+        self._changed = threading.Condition()
+        self._busy = 0
+
+    def put(self, settlements: Sequence[Settlement]) -> None:
+        """Take in settlements; they are committed soon."""
+        with self._changed:
+            self._waiting.extend(settlements)
+            self._changed.notify()
+
+    @property
+    def pending(self) -> int:
+        """How many settlements are not committed yet."""
+        return len(self._waiting) + self._busy
+
+    def wake(self) -> None:
+        """End the wait for settlements."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def drain(self, timeout: float | None) -> bool:
+        """Wait until everything is committed; False after `timeout` seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self.pending == 0, timeout)
+
+    def run(self) -> None:
+        """Commit what gathers until told to stop and nothing is left."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: bool(self._waiting) or self.stopping.is_set())
+                if not self._waiting:
+                    return
+                batch = self._waiting[:MAX_BATCH]
+                del self._waiting[:MAX_BATCH]
+                self._busy = len(batch)
+            done = self._commit(batch)
+            with self._changed:
+                self._busy = 0
+                self._changed.notify_all()
+            if done:
+                self._committed(len(batch))
+
+    def _commit(self, batch: list[Settlement]) -> bool:
+        delay = _RETRY_FIRST
+        while True:
+            try:
+                stale = commit(self._engine, self._store, self._owner, batch, self._clock.now())
+            except OperationalError as exc:
+                logger.error("Cannot store the outcome of %d tasks, trying again: %s", len(batch), exc)
+                if self.stopping.wait(delay):
+                    logger.critical(
+                        "Stopping with %d outcomes not stored; their tasks will be delivered again",
+                        len(batch),
+                    )
+                    return False
+                delay = min(delay * 2, _RETRY_LAST)
+                continue
+            if stale:
+                self._tell_stale(batch, len(stale))
+            return True
+
+    def _tell_stale(self, batch: list[Settlement], count: int) -> None:
+        ended = sum(1 for settlement in batch if settlement.end is End.DONE)
+        logger.warning(
+            "%d of %d outcomes (%d of them final) were refused: the lease had passed to another worker, whose "
+            "run counts. Tasks that run longer than worker_lease while the worker is frozen end like this.",
+            count,
+            len(batch),
+            ended,
+        )
