@@ -1,0 +1,40 @@
+"""umbel on SQLite, with its defaults."""
+
+from __future__ import annotations
+
+import os
+
+from tick import tick
+
+from umbel import Umbel
+
+URL = os.environ["BENCH_URL"]
+app = Umbel("bench", broker=URL, backend=URL)
+
+
+@app.task(ignore_result=True)
+def noop() -> None:
+    """Only say that it ran."""
+    tick()
+
+
+@app.task
+def add(left: int, right: int) -> int:
+    """Say that it ran, and give a result."""
+    tick()
+    return left + right
+
+
+def send_noop() -> object:
+    """Enqueue one task whose result nobody wants."""
+    return noop.delay()
+
+
+def send_add(number: int) -> object:
+    """Enqueue one task with a result; returns its handle."""
+    return add.delay(number, 1)
+
+
+def read(handle: object) -> object:
+    """Wait for the result of a handle."""
+    return handle.get(timeout=60)  # type: ignore[attr-defined]

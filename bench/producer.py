@@ -1,0 +1,64 @@
+"""The client side of a measurement, run by the system's own interpreter: `producer.py APP ACTION COUNT`.
+
+Prints one JSON object. Actions: `enqueue` (no-ops in a loop), `results` (enqueue, then wait for the word "go" on
+standard input and read a sample of the results in order), `latency` (one call at a time on an idle worker).
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+
+sys.path.insert(0, str(Path(__file__).resolve().parent / "apps"))
+SAMPLE = 300
+WARM_UP = 20
+
+
+def enqueue(app: ModuleType, count: int) -> dict[str, object]:
+    """Call `delay()` in a loop; the first call is not counted, it connects."""
+    app.send_noop()
+    send = app.send_noop
+    began = time.perf_counter()
+    for _ in range(count - 1):
+        send()
+    return {"rate": (count - 1) / (time.perf_counter() - began)}
+
+
+def results(app: ModuleType, count: int) -> dict[str, object]:
+    """Enqueue tasks with results; once told to go on, read a sample of them, the last one included."""
+    handles = [app.send_add(number) for number in range(count)]
+    print("ready", flush=True)
+    sys.stdin.readline()
+    step = max(count // SAMPLE, 1)
+    for number in [*range(0, count - 1, step), count - 1]:
+        value = app.read(handles[number])
+        if value != number + 1:
+            raise SystemExit(f"wrong result for {number}: {value!r}")
+    return {"read_at": time.time()}
+
+
+def latency(app: ModuleType, count: int) -> dict[str, object]:
+    """Submit one task, wait for its result, and again; milliseconds each."""
+    times = []
+    for number in range(count + WARM_UP):
+        began = time.perf_counter()
+        app.read(app.send_add(number))
+        times.append((time.perf_counter() - began) * 1000)
+    return {"times": times[WARM_UP:]}
+
+
+ACTIONS = {"enqueue": enqueue, "results": results, "latency": latency}
+
+
+def main() -> None:
+    """Do what the command line says."""
+    name, action, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    print(json.dumps(ACTIONS[action](importlib.import_module(name), count)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
