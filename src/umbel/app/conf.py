@@ -52,7 +52,7 @@ class _RefusingDict(dict[str, Any]):
         super().__init__(setting.default or {})  # type: ignore[call-overload]
         self._setting = setting
 
-    def _refuse(self, *args: Any, **kwargs: Any) -> Any:
+    def _refuse(self, *_args: Any, **_kwargs: Any) -> Any:
         raise NotSupportedError(f"{self._setting.name} is not supported yet: {self._setting.note}")
 
     __setitem__ = __ior__ = setdefault = update = _refuse
@@ -67,7 +67,8 @@ class Settings(MutableMapping[str, Any]):
     4. `add_defaults`, the first added before later ones;
     5. the defaults of the table.
 
-    New names, old names and names with the namespace before them all work. Unknown names and wrong types raise
+    New names, old names and names with the namespace before them all work. Unknown names and wrong types
+    raise
     `ImproperlyConfigured`; reading an attribute that is no setting raises AttributeError, an item KeyError.
     `version` grows with each change, so that others may keep what they derived from settings.
     """
@@ -91,14 +92,16 @@ class Settings(MutableMapping[str, Any]):
         state["_builtin"], state["_read"], state["_old_names"] = {}, set(), set()
         self.update(changes or {})
 
-    # -- sources --------------------------------------------------------------------------------------------------
+    # -- sources -----------------------------------------------------------------------------------
 
     def from_object(
         self, source: Any, *, silent: bool = False, force: bool = False, namespace: str | None = None
     ) -> None:
-        """Take settings from a dict, object, class, module, `"module"` or `"module:attribute"` (replaces an earlier one).
+        """Take settings from a dict, object, class, module, `"module"` or `"module:attribute"` (replaces
+        an earlier one).
 
-        It is read when a setting is first needed, or now with `force`. `silent`: a missing module is an empty one.
+        It is read when a setting is first needed, or now with `force`. `silent`: a missing module is an
+        empty one.
         """
         state = self.__dict__
         state["namespace"] = namespace or self.namespace
@@ -109,7 +112,9 @@ class Settings(MutableMapping[str, Any]):
             self.finalize()
 
     def from_envvar(self, variable: str, *, silent: bool = False, force: bool = False) -> bool:
-        """Take settings from the module whose name is in an environment variable; return whether it is set."""
+        """Take settings from the module whose name is in an environment variable; return whether it is
+        set.
+        """
         name = self._environ.get(variable)
         if not name:
             if silent:
@@ -181,7 +186,7 @@ class Settings(MutableMapping[str, Any]):
             self._old_names.add(name)
         return setting
 
-    # -- reading --------------------------------------------------------------------------------------------------
+    # -- reading -----------------------------------------------------------------------------------
 
     def __getattr__(self, name: str) -> Any:
         # only what is not yet in __dict__ comes here: resolved settings are kept there, so that reading one is quick
@@ -270,7 +275,9 @@ class Settings(MutableMapping[str, Any]):
         return self["_".join(part for part in parts if part)]
 
     def find_option(self, name: str, namespace: str = "") -> Found:
-        """Return where `name` is a setting: in `namespace`, by itself, or in any namespace; KeyError if nowhere."""
+        """Return where `name` is a setting: in `namespace`, by itself, or in any namespace; KeyError if
+        nowhere.
+        """
         name, namespace = name.lower(), namespace.lower()
         for whole, found in ((f"{namespace}_{name}", namespace), (name, "")):
             if whole in BY_NAME:
@@ -285,7 +292,7 @@ class Settings(MutableMapping[str, Any]):
         """Return the value of the setting that `find_option` finds."""
         return self[self.find_option(name, namespace).setting.name]
 
-    # -- changing -------------------------------------------------------------------------------------------------
+    # -- changing ----------------------------------------------------------------------------------
 
     def __setattr__(self, name: str, value: Any) -> None:
         self[name] = value
@@ -348,14 +355,16 @@ class Settings(MutableMapping[str, Any]):
         self._read.clear()
         state["version"] += 1
 
-    # -- showing --------------------------------------------------------------------------------------------------
+    # -- showing -----------------------------------------------------------------------------------
 
     def without_defaults(self) -> dict[str, Any]:
         """Return the settings that something gives a value, by name."""
         return {name: self[name] for name in BY_NAME if self.value_set_for(name)}
 
     def table(self, with_defaults: bool = False, censored: bool = True) -> dict[str, Any]:
-        """Return settings by name, those given or (`with_defaults`) all; `censored` hides passwords and keys."""
+        """Return settings by name, those given or (`with_defaults`) all; `censored` hides passwords and
+        keys.
+        """
         values = dict(self) if with_defaults else self.without_defaults()
         return {name: _censored(name, value) for name, value in values.items()} if censored else values
 

@@ -27,7 +27,9 @@ _LOOKS_OLD = re.compile(r"(CELERY|CELERYD|CELERYBEAT|BROKER)_")
 
 
 def from_environment(name: str, environ: Mapping[str, str]) -> str | None:
-    """Return what the environment says about the setting `name`, or None; umbel's variable goes before Celery's."""
+    """Return what the environment says about the setting `name`, or None; umbel's variable goes before
+    Celery's.
+    """
     for variable in ENVIRONMENT.get(name, ()):
         if environ.get(variable):
             return environ[variable]
@@ -43,9 +45,11 @@ def setting_of(name: str, namespace: str | None = None) -> Setting | None:
 
 
 def load_source(source: Any, *, silent: bool = False) -> Any:
-    """Return the object behind a source: a name is imported as `module` or `module:attribute`, all else is itself.
+    """Return the object behind a source: a name is imported as `module` or `module:attribute`, all else is
+    itself.
 
-    With `silent` a module that does not exist is the same as an empty one; an error inside it is never hidden.
+    With `silent` a module that does not exist is the same as an empty one; an error inside it is never
+    hidden.
     """
     if not isinstance(source, str):
         return source
@@ -79,8 +83,10 @@ def read_source(source: Any, *, namespace: str | None = None) -> dict[str, Any]:
     """Return the settings in a dict, an object, a class or a module, by their new names.
 
     A dict must hold settings only. Of an object or module, attributes that begin with an underscore, modules,
-    functions and classes do not count, nor do names that do not look like settings; one that does and is unknown
-    is an error. With a namespace, names under `NAMESPACE_` count and no others. Old and new names may be mixed
+    functions and classes do not count, nor do names that do not look like settings; one that does and is
+    unknown
+    is an error. With a namespace, names under `NAMESPACE_` count and no others. Old and new names may be
+    mixed
     only where both are given, or with a namespace.
     """
     values = dict(source) if isinstance(source, Mapping) else _attributes(source)
@@ -183,7 +189,8 @@ _CASTS: Mapping[str, Callable[[str], Any]] = {
 
 
 def from_cmdline(argv: Iterable[str], namespace: str = "celery") -> dict[str, Any]:
-    """Return the settings in arguments such as `worker.concurrency=2` or `task_queues=(json){…}`, by new name.
+    """Return the settings in arguments such as `worker.concurrency=2` or `task_queues=(json){…}`, by new
+    name.
 
     A dot is the same as an underscore, case does not count, and a name that begins with either belongs to
     `namespace` ("celery" is none). `(type)` before a value reads it as that type instead of the setting's own.

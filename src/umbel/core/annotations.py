@@ -51,7 +51,8 @@ class Annotations:
     def changes(self, task: Any) -> dict[str, Any]:
         """Return what to change in `task`, by attribute; a name that begins with `@` wraps that method.
 
-        Of the sources the first that knows the task counts, and the first that knows every task; what is said about
+        Of the sources the first that knows the task counts, and the first that knows every task; what is
+        said about
         the task itself goes before what is said about all.
         """
         every: Mapping[str, Any] = next(

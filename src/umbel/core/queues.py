@@ -18,7 +18,8 @@ _EXCHANGE_TYPES = ("direct", "topic", "fanout")
 class Exchange:
     """Where messages are sent to be passed on to the queues bound to it (kombu: `Exchange`).
 
-    `type` is direct, topic or fanout. The empty name is the default exchange: its routing key is a queue's name.
+    `type` is direct, topic or fanout. The empty name is the default exchange: its routing key is a queue's
+    name.
     """
 
     name: str = ""
@@ -128,7 +129,8 @@ class Queue:
 class Broadcast(Queue):
     """A queue of which every worker has its own copy (kombu: `Broadcast`); no engine carries it yet.
 
-    The value can be made, so that configurations load; putting it into `task_queues` says that it is not supported.
+    The value can be made, so that configurations load; putting it into `task_queues` says that it is not
+    supported.
     """
 
     exchange: Any = None
@@ -144,9 +146,11 @@ class Broadcast(Queue):
 
 
 class Queues(dict[str, Queue]):
-    """Queues by name (Celery: `app.amqp.Queues`); reading a name that is missing makes the queue, where that is allowed.
+    """Queues by name (Celery: `app.amqp.Queues`); reading a name that is missing makes the queue, where
+    that is allowed.
 
-    `queues` is a list of Queue, or a dict of names with a Queue or its options. `max_priority` and `default_*` are
+    `queues` is a list of Queue, or a dict of names with a Queue or its options. `max_priority` and
+    `default_*` are
     given to queues that do not say themselves. `consume_from` are those that a worker reads.
     """
 
@@ -208,7 +212,9 @@ class Queues(dict[str, Queue]):
         return self._keep(queue)
 
     def add_compat(self, name: str, **options: Any) -> Queue:
-        """Add a queue that is described by a dict: `exchange`, `exchange_type`, `routing_key` or `binding_key`, …"""
+        """Add a queue that is described by a dict: `exchange`, `exchange_type`, `routing_key` or
+        `binding_key`, …
+        """
         kind = options.pop("exchange_type", None)
         key = options.pop("binding_key", None)
         key = options.pop("routing_key", None) or key or name
@@ -256,7 +262,9 @@ class Queues(dict[str, Queue]):
         return replace(queue, **changes) if changes else queue
 
     def new_missing(self, name: str) -> Queue:
-        """Return the queue that is made for a name nobody declared: exchange and routing key are called as it is."""
+        """Return the queue that is made for a name nobody declared: exchange and routing key are called as
+        it is.
+        """
         arguments = {"x-queue-type": "quorum"} if self.create_missing_queue_type == "quorum" else None
         exchange = Exchange(name, type=self.create_missing_queue_exchange_type or "direct")
         return Queue(name, exchange, name, queue_arguments=arguments)

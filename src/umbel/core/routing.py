@@ -16,7 +16,38 @@ from umbel.core.queues import Queue, Queues, nearest_name
 __all__ = ["ROUTE_OPTIONS", "Route", "Router", "bound_queues", "matches", "prepare_routes"]
 
 ROUTE_OPTIONS = frozenset(
-    ["queue", "exchange", "exchange_type", "routing_key", "priority", "serializer", "compression", "delivery_mode", "expires", "countdown", "eta", "time_limit", "soft_time_limit", "retry", "retry_policy", "headers", "ignore_result", "shadow", "mandatory", "immediate", "expiration", "link", "link_error", "add_to_parent", "declare", "timeout", "confirm_timeout", "reply_to", "correlation_id", "task_id"]
+    [
+        "queue",
+        "exchange",
+        "exchange_type",
+        "routing_key",
+        "priority",
+        "serializer",
+        "compression",
+        "delivery_mode",
+        "expires",
+        "countdown",
+        "eta",
+        "time_limit",
+        "soft_time_limit",
+        "retry",
+        "retry_policy",
+        "headers",
+        "ignore_result",
+        "shadow",
+        "mandatory",
+        "immediate",
+        "expiration",
+        "link",
+        "link_error",
+        "add_to_parent",
+        "declare",
+        "timeout",
+        "confirm_timeout",
+        "reply_to",
+        "correlation_id",
+        "task_id",
+    ]
 )
 """Options that a route may give: those of `apply_async`."""
 
@@ -29,9 +60,11 @@ _CACHE_SIZE = 10_000
 class Route:
     """Where one message goes.
 
-    `queues` are the names of the queues that get it, `exchange` and `routing_key` what an AMQP broker would be told
+    `queues` are the names of the queues that get it, `exchange` and `routing_key` what an AMQP broker
+    would be told
     ("" and the queue's name for a direct queue, as Celery writes them into messages). `queue` is the queue that was
-    chosen, `fills` the other options that a router gave: they hold where neither call nor task says otherwise.
+    chosen, `fills` the other options that a router gave: they hold where neither call nor task says
+    otherwise.
     """
 
     queues: tuple[str, ...]
@@ -98,7 +131,8 @@ _Router = Callable[..., Any]
 def prepare_routes(routes: Any, load: Callable[[str], Any]) -> tuple[_Router, ...]:
     """Return the routers of a `task_routes` value; `load` imports what a dotted path names.
 
-    A dict and a list of pairs are tables. A function is called with `(name, args, kwargs, options, task=None)`, an
+    A dict and a list of pairs are tables. A function is called with `(name, args, kwargs, options,
+    task=None)`, an
     object with `route_for_task` through that; a class is made an object first.
     """
     if not routes:
@@ -127,7 +161,7 @@ def _router(item: Any, load: Callable[[str], Any]) -> _Router:
         item = item()
     if hasattr(item, "route_for_task"):
         method = item.route_for_task
-        return lambda name, args, kwargs, options, task=None: method(name, args, kwargs)
+        return lambda name, args, kwargs, *_options, **_task: method(name, args, kwargs)
     if callable(item):
         router: _Router = item
         return router
@@ -148,7 +182,8 @@ def _pair(item: Any) -> tuple[Any, Any]:
 class Router:
     """Finds the route of every task from `task_routes` and the queues (Celery: `app.amqp.Router`).
 
-    What the call and the task say wins over the routers; the first router that knows the task fills the rest; the
+    What the call and the task say wins over the routers; the first router that knows the task fills the
+    rest; the
     default queue takes what is left. Where all routers are tables, a route is looked up once per task name.
     """
 
@@ -172,7 +207,8 @@ class Router:
     ) -> Route:
         """Return where a call of the task `name` with these options goes; options that are None do not count.
 
-        Raises `QueueNotFound` for an unknown queue that may not be made, and for an exchange that leads to no queue.
+        Raises `QueueNotFound` for an unknown queue that may not be made, and for an exchange that leads to
+        no queue.
         """
         plain = self._static and not any(options.get(key) is not None for key in _DESTINATION)
         if plain:
@@ -193,7 +229,9 @@ class Router:
         kwargs: Any = _NOTHING,
         task: Any = None,
     ) -> dict[str, Any]:
-        """Return the options of a call, filled in from its route; `queue` becomes a Queue (Celery: same name)."""
+        """Return the options of a call, filled in from its route; `queue` becomes a Queue (Celery: same
+        name).
+        """
         options = options or {}
         routed = dict(self._first(name, args, kwargs, options, task))
         given = {key: value for key, value in options.items() if value is not None}

@@ -37,10 +37,10 @@ def _mask_one(url: str, mask: str) -> str:
 
 def _end_of_userinfo(rest: str) -> int:
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
-    if "@" in authority:
-        return authority.rindex("@")
     _, colon, after = authority.partition(":")
+    if "@" in authority:
+        return rest.rindex("@") if colon else authority.rindex("@")
     if not colon:
         return -1
-    before_query = rest.partition("?")[0]
-    return rest.rfind("@") if not after.isdigit() else before_query.rfind("@")
+    # digits after the colon are a port, unless an "@" in the path says that they began a password
+    return rest.partition("?")[0].rfind("@") if after.isdigit() else rest.rfind("@")

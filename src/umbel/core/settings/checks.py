@@ -11,7 +11,9 @@ __all__ = ["check_together"]
 
 
 def check_together(read: Callable[[str], Any]) -> None:
-    """Raise `ImproperlyConfigured` where two settings contradict each other; `read` returns the value of a setting."""
+    """Raise `ImproperlyConfigured` where two settings contradict each other; `read` returns the value of a
+    setting.
+    """
     lease, heartbeat = read("worker_lease"), read("worker_heartbeat")
     if heartbeat >= lease / 2:
         raise ImproperlyConfigured(

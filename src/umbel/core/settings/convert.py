@@ -1,4 +1,6 @@
-"""Turn what a program, a file or the command line says into the value of a setting, or say what is wrong with it."""
+"""Turn what a program, a file or the command line says into the value of a setting, or say what is wrong
+with it.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,8 @@ def convert(setting: Setting, value: object, *, from_text: bool = False) -> Any:
     """Return `value` as the setting keeps it; raise `ImproperlyConfigured` for a wrong type or value.
 
     With `from_text` a string is read as the environment and the command line write values: booleans as words,
-    numbers as digits, lists with commas, dicts as JSON. A setting that is not supported yet takes its default only.
+    numbers as digits, lists with commas, dicts as JSON. A setting that is not supported yet takes its
+    default only.
     """
     if value is None:
         if setting.takes_none:

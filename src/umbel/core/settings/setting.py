@@ -9,7 +9,9 @@ __all__ = ["Kind", "Setting", "Support"]
 
 
 class Kind(Enum):
-    """Which values a setting takes; the value of the member is the word for it in errors and in the reference."""
+    """Which values a setting takes; the value of the member is the word for it in errors and in the
+    reference.
+    """
 
     ANY = "anything"
     BOOL = "true or false"
@@ -41,7 +43,8 @@ class Support(Enum):
 class Setting:
     """One setting: its name, old names, type, default, what it means and how far umbel supports it.
 
-    `note` is the reason why a setting of support NO_EFFECT changes nothing, or what to do instead of one that is
+    `note` is the reason why a setting of support NO_EFFECT changes nothing, or what to do instead of one
+    that is
     UNSUPPORTED. `optional` allows None also where the default is something else. `since` names the version of
     Celery ("Celery 5.7") or umbel ("umbel 0.1") that brought the setting; empty where it has always been there.
     """
