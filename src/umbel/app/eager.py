@@ -97,7 +97,7 @@ def _finish(call: Call, outcome: Outcome) -> tuple[EagerResult[Any], Outcome]:
     value = outcome.value if outcome.kind is Kind.SUCCESS else outcome.exc
     result: EagerResult[Any] = EagerResult(call.id, value, state, outcome.traceback, call.traits.name)
     result._trail = list(request.children or ())
-    if call.app.conf.task_store_eager_result and not call.traits.ignore_result and state in states.READY_STATES:
+    if call.task.store_eager_result and not call.traits.ignore_result and state in states.READY_STATES:
         _store(call, outcome, state)
     return result, outcome
 

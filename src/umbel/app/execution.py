@@ -23,7 +23,7 @@ from umbel.app.records import record_of
 from umbel.app.retry import retry_task
 from umbel.app.running import Call, Guard
 from umbel.app.settlement import settle_outcome
-from umbel.app.traits import traits_of
+from umbel.app.traits import classes_of, traits_of
 from umbel.core import protocol, serialization, states
 from umbel.core.errors import (
     InvalidTaskError,
@@ -298,7 +298,7 @@ def _line(call: Call, outcome: Outcome) -> str:
         return f"{head} rejected: put back into its queue"
     if kind is Kind.REVOKED:
         return f"Discarding revoked task: {call.traits.name}[{call.id}]" if exc else head
-    if exc is not None and call.traits.throws and isinstance(exc, call.traits.throws):
+    if exc is not None and isinstance(exc, classes_of(call.task, "throws")):
         return f"{head} raised expected: {text_of(exc)}"
     word = "rejected" if kind is Kind.REJECT else "raised unexpected"
     trace = f"\n{outcome.traceback}" if outcome.traceback else ""

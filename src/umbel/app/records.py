@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
+
 from umbel.app import exceptions_io
 from umbel.core import compression, json_types, serialization, states
 from umbel.core.errors import BackendStoreError, DecodeError, EncodeError
@@ -17,9 +19,50 @@ _COMPRESSED = b"\x00celery-compressed\x00"
 _SHORT_TEXT = 1024
 
 
+#: The last whole second and its text: most calls ask for the time of the same second.
+_second: tuple[int, str] = (0, "1970-01-01T00:00:00")
+
+
 def iso(now: float) -> str:
-    """Return epoch seconds as the aware ISO 8601 text that results and messages carry."""
-    return datetime.fromtimestamp(now, UTC).isoformat()
+    """Return epoch seconds as the aware ISO 8601 text that results carry, to the microsecond."""
+    global _second  # noqa: PLW0603 - one value, replaced whole
+    microseconds = round(now * 1_000_000)
+    whole, rest = divmod(microseconds, 1_000_000)
+    second, text = _second
+    if whole != second:
+        text = datetime.fromtimestamp(whole, UTC).isoformat()[:19]
+        _second = (whole, text)
+    return f"{text}.{rest:06d}+00:00"
+
+
+class _Meta(msgspec.Struct, gc=False):
+    """The meta of nearly every result: nothing but plain values, so that msgspec writes it directly."""
+
+    status: str
+    result: Any
+    traceback: None
+    children: tuple[()]
+    date_done: str
+    task_id: str
+
+
+class _ChildMeta(_Meta, gc=False):
+    parent_id: str
+
+
+_write = msgspec.json.Encoder().encode
+
+
+def _quick(task_id: str, result: Any, now: float, request: Any) -> bytes | None:
+    """The meta of a success without trimmings; None where it has to be written the long way."""
+    if not json_types.is_plain(result) or request.group is not None:
+        return None
+    parent = request.parent_id
+    fields = (states.SUCCESS, result, None, (), iso(now), task_id)
+    try:
+        return _write(_Meta(*fields) if parent is None else _ChildMeta(*fields, parent))
+    except (UnicodeEncodeError, ValueError):
+        return None
 
 
 def meta_of(
@@ -138,6 +181,17 @@ def record_of(
     conf = app.conf
     expires = conf.result_expires
     due = now + expires if expires else 0.0
+    if (
+        state == states.SUCCESS
+        and not children
+        and request is not None
+        and conf.result_serializer == "json"
+        and conf.result_compression is None
+        and not conf.result_extended
+    ):
+        data = _quick(task_id, result, now, request)
+        if data is not None and len(data) <= conf.result_max_bytes:
+            return Record(task_id, state, data, due)
     meta = meta_of(
         task_id,
         state,

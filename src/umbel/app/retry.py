@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, NoReturn
 import msgspec
 
 from umbel.app import request as requests
+from umbel.app.traits import classes_of
 from umbel.core.errors import MaxRetriesExceededError, Reject, Retry
 
 __all__ = ["NextCall", "backoff", "retry_automatically", "retry_by_hand", "retry_task"]
@@ -85,10 +86,10 @@ def retry_task(
 
 def retry_automatically(call: Any, exc: BaseException) -> Retry | None:
     """Return the Retry that `autoretry_for` asks for, or None; raises when the attempts are used up."""
-    traits, task = call.traits, call.task
-    if not traits.autoretry_for or not isinstance(exc, traits.autoretry_for):
+    task = call.task
+    if not task.autoretry_for or not isinstance(exc, classes_of(task, "autoretry_for")):
         return None
-    if isinstance(exc, traits.dont_autoretry_for):
+    if isinstance(exc, classes_of(task, "dont_autoretry_for")):
         return None
     options: dict[str, Any] = dict(task.retry_kwargs or {})
     if task.retry_backoff:

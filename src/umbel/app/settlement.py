@@ -43,6 +43,13 @@ def settle_outcome(call: Call, outcome: Outcome, crashes: int = 0) -> Settled:
     callback raises; the caller turns that into a failure, whose effects can always be made.
     """
     request = call.request
+    values = request._values
+    if outcome.kind is Kind.SUCCESS and not (values["callbacks"] or values["chain"] or values["chord"]):
+        # What nearly every call is: nothing follows but its result.
+        state = call.traits.success_state(request.ignore_result)
+        if state is None or call.app.store is None:
+            return Settled(End.DONE, None, [])
+        return Settled(End.DONE, _record(call, state, outcome), [])
     policy = call.traits.policy(request.ignore_result)
     effects = decide(outcome.kind, policy, crashes)
     publish: list[Message] = []
@@ -70,7 +77,7 @@ def settle_outcome(call: Call, outcome: Outcome, crashes: int = 0) -> Settled:
 
 def _record(call: Call, state: str, outcome: Outcome) -> Record:
     request = call.request
-    trail = request.children
+    trail = request._values.get("children")
     return record_of(
         call.app,
         call.id,

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from umbel.core.errors import ImproperlyConfigured
-from umbel.core.outcome import Policy
+from umbel.core.outcome import Kind, Policy, decide, stored_state
 
-__all__ = ["Traits", "traits_of"]
+__all__ = ["Traits", "classes_of", "traits_of"]
 
 HANDLERS = ("before_start", "on_success", "on_failure", "on_retry", "after_return")
 #: Handlers defined in here do nothing, so they are not called at all.
@@ -32,16 +32,24 @@ class Traits:
     #: The policy where results are kept and where they are ignored.
     keeping: Policy
     ignoring: Policy
+    #: The state that a success is stored with under each of them; None: nothing is stored.
+    success_kept: str | None
+    success_ignored: str | None
     ignore_result: bool
     track_started: bool
-    throws: tuple[type[BaseException], ...]
-    autoretry_for: tuple[type[BaseException], ...]
-    dont_autoretry_for: tuple[type[BaseException], ...]
+    #: The state of the settings that the traits were worked out from.
+    version: int
     before_start: Handler = None
     on_success: Handler = None
     on_failure: Handler = None
     on_retry: Handler = None
     after_return: Handler = None
+
+    def success_state(self, ignore_result: bool | None) -> str | None:
+        """The state that a success of one call is stored with; `ignore_result` as in `policy`."""
+        if self.ignore_result if ignore_result is None else ignore_result:
+            return self.success_ignored
+        return self.success_kept
 
     def policy(self, ignore_result: bool | None) -> Policy:
         """The policy of one call; `ignore_result` is what its message says, None where it says nothing."""
@@ -51,9 +59,9 @@ class Traits:
 
 
 def traits_of(task: Any) -> Traits:
-    """Return the traits of a task; they are worked out once per task object."""
+    """Return the traits of a task; they are worked out once, and again after a setting has changed."""
     traits: Traits | None = task.__dict__.get(_ATTRIBUTE)
-    if traits is None:
+    if traits is None or traits.version != task.app.conf.version:
         traits = _work_out(task)
         task.__dict__[_ATTRIBUTE] = traits
     return traits
@@ -61,6 +69,7 @@ def traits_of(task: Any) -> Traits:
 
 def _work_out(task: Any) -> Traits:
     policy = _policy(task)
+    keeping, ignoring = replace(policy, ignore_result=False), replace(policy, ignore_result=True)
     handlers = {name: _handler(task, name) for name in HANDLERS}
     own_call = not _is_default(type(task).__call__)
     return Traits(
@@ -68,13 +77,13 @@ def _work_out(task: Any) -> Traits:
         name=task.name,
         call=task if own_call else task.run,
         is_async=inspect.iscoroutinefunction(inspect.unwrap(task.run)),
-        keeping=replace(policy, ignore_result=False),
-        ignoring=replace(policy, ignore_result=True),
+        keeping=keeping,
+        ignoring=ignoring,
+        success_kept=stored_state(decide(Kind.SUCCESS, keeping), keeping),
+        success_ignored=stored_state(decide(Kind.SUCCESS, ignoring), ignoring),
         ignore_result=bool(_option(task, "ignore_result", "task_ignore_result")),
         track_started=bool(_option(task, "track_started", "task_track_started")),
-        throws=_classes(task, "throws"),
-        autoretry_for=_classes(task, "autoretry_for"),
-        dont_autoretry_for=_classes(task, "dont_autoretry_for"),
+        version=task.app.conf.version,
         **handlers,
     )
 
@@ -114,7 +123,8 @@ def _first(*values: bool | None) -> bool:
     return next((value for value in values if value is not None), True)
 
 
-def _classes(task: Any, name: str) -> tuple[type[BaseException], ...]:
+def classes_of(task: Any, name: str) -> tuple[type[BaseException], ...]:
+    """The exception classes of an option such as `throws`, which may be one class or several."""
     value = getattr(task, name, None) or ()
     return tuple(value) if isinstance(value, (tuple, list, set, frozenset)) else (value,)
 
