@@ -1,7 +1,8 @@
 """The client side of a measurement, run by the system's own interpreter: `producer.py APP ACTION COUNT`.
 
 Prints one JSON object. Actions: `enqueue` (no-ops in a loop), `results` (enqueue, then wait for the word "go" on
-standard input and read a sample of the results in order), `latency` (one call at a time on an idle worker).
+standard input and read a sample of the results in order), `latency` (one call at a time on an idle worker), `bulk`
+(many no-ops in one call), `delayed` (many tasks due in a month).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from types import ModuleType
 sys.path.insert(0, str(Path(__file__).resolve().parent / "apps"))
 SAMPLE = 300
 WARM_UP = 20
+MONTH = 30 * 86_400.0
 
 
 def enqueue(app: ModuleType, count: int) -> dict[str, object]:
@@ -51,7 +53,23 @@ def latency(app: ModuleType, count: int) -> dict[str, object]:
     return {"times": times[WARM_UP:]}
 
 
-ACTIONS = {"enqueue": enqueue, "results": results, "latency": latency}
+def bulk(app: ModuleType, count: int) -> dict[str, object]:
+    """Enqueue many no-ops in one call."""
+    app.send_noop()
+    began = time.perf_counter()
+    app.send_bulk(count)
+    return {"rate": count / (time.perf_counter() - began)}
+
+
+def delayed(app: ModuleType, count: int) -> dict[str, object]:
+    """Enqueue many tasks that are due in a month, a part at a time."""
+    part = 50_000
+    for first in range(0, count, part):
+        app.send_delayed(min(part, count - first), MONTH)
+    return {}
+
+
+ACTIONS = {"enqueue": enqueue, "results": results, "latency": latency, "bulk": bulk, "delayed": delayed}
 
 
 def main() -> None:

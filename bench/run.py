@@ -19,7 +19,8 @@ from pathlib import Path
 
 from environments import interpreter, redis_server
 from report import medians, table, verdicts
-from scenarios import SCENARIOS, Bench
+from scenarios import SCENARIOS
+from stage import Bench
 from systems import SYSTEMS, System
 
 HERE = Path(__file__).resolve().parent

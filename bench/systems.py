@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 APPS = Path(__file__).resolve().parent / "apps"
@@ -27,14 +27,22 @@ _UMBEL_WORKER = (
     "{python}", "-m", "umbel", "-A", "umbel_app", "worker", "--concurrency", EXECUTORS, "--loglevel", "warning",
 )  # fmt: skip
 
+
+def _counted(part: str) -> str:
+    return "umbel_counted" if part == "umbel_app" else part
+
+
 UMBEL = System(
     "umbel",
     "umbel on SQLite",
     "umbel_app",
     (),
     _UMBEL_WORKER,
-    scenarios=frozenset({"enqueue", "bulk", "drain", "results", "latency", "footprint", "delayed"}),
+    scenarios=frozenset({"enqueue", "bulk", "drain", "results", "latency", "footprint", "delayed", "calls"}),
 )
+
+#: For bench/micro.py: the same with its Python calls counted.
+UMBEL_COUNTED = replace(UMBEL, app="umbel_counted", worker=tuple(map(_counted, _UMBEL_WORKER)))
 
 UMBEL_FULL = System(
     "umbel-full",

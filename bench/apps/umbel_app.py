@@ -35,6 +35,16 @@ def send_add(number: int) -> object:
     return add.delay(number, 1)
 
 
+def send_bulk(count: int) -> None:
+    """Enqueue many tasks in one call."""
+    noop.delay_many(() for _ in range(count))
+
+
+def send_delayed(count: int, seconds: float) -> None:
+    """Enqueue many tasks that are due later."""
+    noop.apply_async_many((((), {}) for _ in range(count)), countdown=seconds)
+
+
 def read(handle: object) -> object:
     """Wait for the result of a handle."""
     return handle.get(timeout=60)  # type: ignore[attr-defined]
