@@ -51,6 +51,7 @@ lint: $(READY)  ## ruff (rules and format) and the import contracts
 
 types: $(READY)  ## mypy strict, and pyright on the public names
 	$(BIN)/mypy
+	for place in examples/*/; do MYPYPATH=$$place $(BIN)/mypy --cache-dir .mypy_cache/$$place $$place; done
 	$(BIN)/python scripts/public_types.py
 
 unit: $(READY)  ## the tests that share the machine well, in parallel (TESTS=… to choose)

@@ -66,12 +66,8 @@ def count(show_names: bool = False) -> dict[str, float]:
     """Calls per enqueue and per task in the consumer."""
     with tempfile.TemporaryDirectory(prefix="bench-micro-") as place:
         folder = Path(place)
-        client = [client_calls(fresh(folder / f"client{size}"), size) for size in (#: Only the process that we look for calls this.
-CONSUMER = "worker/consumer.py:Consumer.run"
-FEW, MANY)]
-        consumer = [consumer_calls(fresh(folder / f"worker{size}"), size) for size in (#: Only the process that we look for calls this.
-CONSUMER = "worker/consumer.py:Consumer.run"
-FEW, MANY)]
+        client = [client_calls(fresh(folder / f"client{size}"), size) for size in (FEW, MANY)]
+        consumer = [consumer_calls(fresh(folder / f"worker{size}"), size) for size in (FEW, MANY)]
     if show_names:
         print("\n".join(consumer[1][1].splitlines()[:SHOWN]))
     return {

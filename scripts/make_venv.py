@@ -88,9 +88,7 @@ def main(arguments: list[str]) -> int:
     if any(way(directory) for way in WAYS):
         return 0
     print(f"venv: could not make {directory} with {sys.executable}.", file=sys.stderr)
-    print(
-        "It has no ensurepip, and no pip or virtualenv was found. On Debian and Ubuntu run", file=sys.stderr
-    )
+    print("It has no ensurepip, and no pip or virtualenv was found. On Debian and Ubuntu run", file=sys.stderr)
     print("    sudo apt-get install python3-venv", file=sys.stderr)
     print("and try again.", file=sys.stderr)
     return 1

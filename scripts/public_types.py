@@ -1,6 +1,7 @@
 """Ask pyright whether every public name of the installed package is fully typed; part of `make types`.
 
 mypy checks that the code agrees with its annotations; this checks that a user's editor sees no unknown type.
+A type that pyright infers without an annotation, such as a module's logger, is known.
 """
 
 from __future__ import annotations
@@ -21,10 +22,8 @@ def verdict(report: dict[str, object]) -> list[str]:
     lines = []
     completeness = msgspec.convert(report.get("typeCompleteness", {}), dict[str, object])
     for symbol in msgspec.convert(completeness.get("symbols", []), list[Symbol]):
-        if symbol.get("isExported") and not symbol.get("isTypeKnown"):
-            texts = [
-                str(item.get("message")) for item in msgspec.convert(symbol["diagnostics"], list[Symbol])
-            ]
+        if symbol.get("isExported") and not symbol.get("isTypeKnown") and not symbol.get("isTypeAmbiguous"):
+            texts = [str(item.get("message")) for item in msgspec.convert(symbol["diagnostics"], list[Symbol])]
             lines.append(f"{symbol['name']}: {'; '.join(texts) or 'type is not known'}")
     for item in msgspec.convert(report.get("generalDiagnostics", []), list[Symbol]):
         if item.get("severity") == "error":

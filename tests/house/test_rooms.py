@@ -47,10 +47,6 @@ def test_the_core_never_reads_the_clock_or_makes_an_id() -> None:
         if not source.module.startswith("umbel.core"):
             continue
         for node in ast.walk(source.tree):
-            if (
-                isinstance(node, ast.Call)
-                and isinstance(node.func, ast.Attribute)
-                and node.func.attr in CLOCK_READERS
-            ):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in CLOCK_READERS:
                 found.append(f"{source.name}:{node.lineno} {ast.unparse(node.func)}")
     assert found == []

@@ -14,9 +14,7 @@ PROCESS_TESTS = "tests/process/"
 
 
 def test_no_test_mocks_code_of_our_own() -> None:
-    mocked = [
-        f"{s.name}:{line}" for s in TESTS for name, line in s.imports() if name.startswith("unittest.mock")
-    ]
+    mocked = [f"{s.name}:{line}" for s in TESTS for name, line in s.imports() if name.startswith("unittest.mock")]
     assert mocked == []
 
 
