@@ -16,9 +16,7 @@ _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 class IdSource:
     """Makes ids from the wall clock (milliseconds), a counter and 60 random bits; safe in threads and after a fork."""
 
-    def __init__(
-        self, clock: Callable[[], float] = time.time, entropy: Callable[[int], bytes] = os.urandom
-    ) -> None:
+    def __init__(self, clock: Callable[[], float] = time.time, entropy: Callable[[int], bytes] = os.urandom) -> None:
         self._clock = clock
         self._entropy = entropy
         self._last = 0

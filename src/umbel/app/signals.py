@@ -88,7 +88,9 @@ class Signal:
     logged and goes no further. `receivers` is empty as long as nobody listens: senders look at it first and pay nothing.
     """
 
-    def __init__(self, name: str = "", providing_args: object = None, *, missing: str = "", strict: bool = False) -> None:
+    def __init__(
+        self, name: str = "", providing_args: object = None, *, missing: str = "", strict: bool = False
+    ) -> None:
         self.name = name
         self.receivers: tuple[_Link, ...] = ()
         self.providing_args = set(providing_args) if isinstance(providing_args, (list, tuple, set)) else set()
@@ -97,10 +99,14 @@ class Signal:
         self._lock = threading.Lock()
 
     @overload
-    def connect(self, receiver: R, /, sender: Any = ..., weak: bool = ..., dispatch_uid: object = ..., retry: bool = ...) -> R: ...
+    def connect(
+        self, receiver: R, /, sender: Any = ..., weak: bool = ..., dispatch_uid: object = ..., retry: bool = ...
+    ) -> R: ...
 
     @overload
-    def connect(self, /, *, sender: Any = ..., weak: bool = ..., dispatch_uid: object = ..., retry: bool = ...) -> Callable[[R], R]: ...
+    def connect(
+        self, /, *, sender: Any = ..., weak: bool = ..., dispatch_uid: object = ..., retry: bool = ...
+    ) -> Callable[[R], R]: ...
 
     def connect(
         self,

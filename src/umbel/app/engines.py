@@ -1,0 +1,94 @@
+"""The engines that an app has opened: broker, store, bus and dead letters, by the URLs of its settings."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from typing import Any
+
+from umbel.core.errors import ImproperlyConfigured
+from umbel.engine.registry import open_engine
+from umbel.engine.seam import Broker, Bus, DeadLetters, Engine, Store
+
+__all__ = ["AppEngines"]
+
+_DISABLED = ("disabled", "disabled://")
+
+
+class AppEngines:
+    """The part of an app that opens engines when they are first needed; one URL is opened once."""
+
+    conf: Any
+    _lock: threading.RLock
+
+    @property
+    def engine(self) -> Engine:
+        """What `broker_url` and `result_backend` lead to, as one engine; `atomic` only where both are one database."""
+        opened: tuple[Any, Engine] | None = self.__dict__.get("_engine")
+        if opened is not None and opened[0] == self.conf.version:
+            return opened[1]
+        with self._lock:
+            return self._open()
+
+    def _open(self) -> Engine:
+        conf = self.conf
+        url = self._broker_url()
+        backend = conf.result_backend
+        urls = (url, None if backend in _DISABLED else backend or url)
+        opened: dict[str, Engine] = self.__dict__.setdefault("_opened", {})
+        first = opened.get(url) or opened.setdefault(url, open_engine(url, conf.broker_transport_options))
+        if urls[1] == url:
+            engine = first
+        elif urls[1] is None:
+            engine = dataclasses.replace(first, store=None, atomic=None)
+        else:
+            options = conf.result_backend_transport_options
+            second = opened.get(urls[1]) or opened.setdefault(urls[1], open_engine(urls[1], options))
+            engine = dataclasses.replace(first, store=second.store, atomic=None)
+        self.__dict__["_engine"] = (conf.version, engine)
+        self.__dict__["_parts"] = (conf.version, engine.broker)
+        return engine
+
+    def _broker_url(self) -> str:
+        conf = self.conf
+        url = conf.broker_write_url or conf.broker_url
+        if isinstance(url, (list, tuple)) or ";" in url:
+            raise ImproperlyConfigured("broker_url names several brokers; umbel's engines take one URL")
+        return str(url)
+
+    @property
+    def broker(self) -> Broker:
+        """Where messages wait."""
+        parts: tuple[Any, Any] | None = self.__dict__.get("_parts")
+        if parts is not None and parts[0] == self.conf.version:
+            broker: Broker = parts[1]
+            return broker
+        if self.engine.broker is None:
+            raise ImproperlyConfigured("broker_url leads to an engine that keeps no messages: set another one")
+        return self.engine.broker
+
+    @property
+    def store(self) -> Store | None:
+        """Where results are kept; None where they are disabled."""
+        return self.engine.store
+
+    backend = store
+
+    @property
+    def bus(self) -> Bus | None:
+        """Over which workers are told and asked things."""
+        return self.engine.bus
+
+    @property
+    def dead(self) -> DeadLetters | None:
+        """Messages that were given up."""
+        return self.engine.dead
+
+    def close(self) -> None:
+        """Close every engine of this process; they open again when they are needed."""
+        with self._lock:
+            opened: dict[str, Engine] = self.__dict__.pop("_opened", {})
+            self.__dict__.pop("_engine", None)
+            self.__dict__.pop("_parts", None)
+        for engine in opened.values():
+            engine.close()

@@ -1,0 +1,353 @@
+"""A call as a value: task name, arguments and options, which can be kept, sent in a message, and linked to others."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Generic, NoReturn, TypeVar
+
+from umbel.app.current import app_or_default
+from umbel.app.ids import new_id
+from umbel.core.errors import NotSupportedError
+
+__all__ = [
+    "Signature",
+    "chain",
+    "chord",
+    "chunks",
+    "group",
+    "maybe_signature",
+    "signature",
+    "subtask",
+    "xmap",
+    "xstarmap",
+]
+
+R = TypeVar("R")
+#: Options that partial application does not change (Celery: the same).
+_FIXED = ("group_id", "stamped_headers")
+
+
+class Signature(dict[str, Any], Generic[R]):
+    """The call of one task. As a dict it is what travels: task, args, kwargs, options, subtask_type, immutable.
+
+    Celery: `celery.canvas.Signature`. Arguments given when it is sent go in front of its own; keyword arguments and
+    options given then win. An immutable one takes no arguments.
+    """
+
+    def __init__(
+        self,
+        task: Any = None,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+        type: Any = None,  # noqa: A002 - Celery's public name
+        subtask_type: str | None = None,
+        immutable: bool = False,
+        app: Any = None,
+        **more: Any,
+    ) -> None:
+        self._app = app
+        self._type = type
+        if isinstance(task, Mapping):
+            super().__init__(copy.deepcopy(dict(task)))
+            self.setdefault("args", ())
+            self.setdefault("kwargs", {})
+            self.setdefault("options", {})
+            self.setdefault("subtask_type", None)
+            self.setdefault("immutable", False)
+            return
+        if not isinstance(task, str):
+            self._type = task
+            task = task.name
+        super().__init__(
+            task=task,
+            args=tuple(args or ()),
+            kwargs=dict(kwargs or {}),
+            options={**(options or {}), **more},
+            subtask_type=subtask_type,
+            immutable=immutable,
+        )
+
+    # --- what it holds -----------------------------------------------------------------------------------------
+
+    @property
+    def app(self) -> Any:
+        """The app that sends it."""
+        if self._app is None:
+            self._app = self._type.app if self._type is not None else app_or_default()
+        return self._app
+
+    @property
+    def type(self) -> Any:
+        """The task, where it is registered here; NotRegistered where not."""
+        return self._type if self._type is not None else self.app.tasks[self["task"]]
+
+    @property
+    def task(self) -> str:
+        """Name of the task."""
+        name: str = self["task"]
+        return name
+
+    name = task
+
+    @property
+    def args(self) -> Any:
+        """Positional arguments."""
+        return self["args"]
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """Keyword arguments."""
+        kwargs: dict[str, Any] = self["kwargs"]
+        return kwargs
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Options of `apply_async`."""
+        options: dict[str, Any] = self["options"]
+        return options
+
+    @property
+    def subtask_type(self) -> str | None:
+        """None for the call of one task."""
+        kind: str | None = self["subtask_type"]
+        return kind
+
+    @property
+    def immutable(self) -> bool:
+        """Whether it takes no further arguments."""
+        return bool(self["immutable"])
+
+    @property
+    def id(self) -> str | None:
+        """The task id, once it is frozen."""
+        return self.options.get("task_id")
+
+    @property
+    def root_id(self) -> str | None:
+        """Id of the task that all began with, if it is set."""
+        return self.options.get("root_id")
+
+    @property
+    def parent_id(self) -> str | None:
+        """Id of the task that sends it, if it is set."""
+        return self.options.get("parent_id")
+
+    def AsyncResult(self, task_id: str) -> Any:  # noqa: N802 - Celery's public name
+        """Return the result of a call by its id."""
+        return self.app.AsyncResult(task_id, task_name=self.task)
+
+    # --- sending -----------------------------------------------------------------------------------------------
+
+    def delay(self, *args: Any, **kwargs: Any) -> Any:
+        """Send it, with these arguments in front of its own."""
+        return self.apply_async(args, kwargs)
+
+    def apply_async(
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        route_name: str | None = None,
+        **options: Any,
+    ) -> Any:
+        """Send it; what is given here is merged as `clone` says."""
+        del route_name
+        args, kwargs, merged = self._merge(args, kwargs, options)
+        task = self._type if self._type is not None else self.app.tasks.get(self["task"])
+        if task is None:
+            return self.app.send_task(self["task"], args, kwargs, **merged)
+        return task.apply_async(args, kwargs, **merged)
+
+    def apply(self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any) -> Any:
+        """Run it here and return its result."""
+        args, kwargs, merged = self._merge(args, kwargs, options)
+        return self.type.apply(args, kwargs, **merged)
+
+    def __call__(self, *partial_args: Any, **partial_kwargs: Any) -> R:
+        """Run the body of the task here, without a message."""
+        args, kwargs, _ = self._merge(partial_args, partial_kwargs, {})
+        value: R = self.type(*args, **kwargs)
+        return value
+
+    def __invert__(self) -> R:
+        value: R = self.apply_async().get()
+        return value
+
+    def _merge(
+        self, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None, options: Mapping[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any], dict[str, Any]]:
+        own = self.options
+        fixed = {*_FIXED, *(own.get("stamped_headers") or ())}
+        given = {
+            key: value for key, value in options.items() if value is not None and not (key in fixed and key in own)
+        }
+        merged = {**own, **given}
+        if self.immutable:
+            return tuple(self.args), dict(self.kwargs), merged
+        return (*(args or ()), *self.args), {**self.kwargs, **(kwargs or {})}, merged
+
+    # --- changing ----------------------------------------------------------------------------------------------
+
+    def clone(
+        self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> Signature[R]:
+        """Return a copy with these arguments in front of its own, and keyword arguments and options that win."""
+        new_args, new_kwargs, merged = self._merge(args, kwargs, options)
+        return self._copy({"args": new_args, "kwargs": new_kwargs, "options": merged})
+
+    partial = clone
+
+    def replace(
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> Signature[R]:
+        """Return a copy with whole parts replaced."""
+        parts = {"args": args, "kwargs": kwargs, "options": options}
+        return self._copy({name: value for name, value in parts.items() if value is not None})
+
+    def _copy(self, changes: dict[str, Any]) -> Signature[R]:
+        twin: Signature[R] = Signature(dict(self), type=self._type, app=self._app)
+        twin.update(changes)
+        if "options" in changes:
+            twin["options"] = copy.deepcopy(dict(changes["options"]))
+        return twin
+
+    def __copy__(self) -> Signature[R]:
+        return self._copy({})
+
+    def __deepcopy__(self, memo: Any) -> dict[str, Any]:
+        return copy.deepcopy(dict(self), memo)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return signature, (dict(self),)
+
+    def set(self, immutable: bool | None = None, **options: Any) -> Signature[R]:
+        """Change options in place; return itself."""
+        if immutable is not None:
+            self["immutable"] = immutable
+        self.options.update(options)
+        return self
+
+    def set_immutable(self, immutable: bool) -> None:
+        """Say whether it takes no further arguments."""
+        self["immutable"] = immutable
+
+    def freeze(
+        self,
+        _id: str | None = None,
+        group_id: str | None = None,
+        chord: Any = None,
+        root_id: str | None = None,
+        parent_id: str | None = None,
+        group_index: int | None = None,
+    ) -> Any:
+        """Give it its ids now, if it has none yet; return the result of the call to come."""
+        options = self.options
+        task_id = options.setdefault("task_id", _id or new_id())
+        for name, value in (
+            ("root_id", root_id), ("parent_id", parent_id), ("group_id", group_id),
+            ("chord", chord), ("group_index", group_index),
+        ):  # fmt: skip
+            if value is not None and options.get(name) is None:
+                options[name] = value
+        options.setdefault("reply_to", self.app.thread_oid)
+        return self.AsyncResult(task_id)
+
+    def link(self, callback: Any) -> Any:
+        """Run `callback` with the result after a success; return it. Linking it twice counts once."""
+        return self._append("link", callback)
+
+    def link_error(self, errback: Any) -> Any:
+        """Run `errback` after a failure; return it."""
+        return self._append("link_error", errback)
+
+    def on_error(self, errback: Any) -> Signature[R]:
+        """Like `link_error`, and return itself."""
+        self.link_error(errback)
+        return self
+
+    def _append(self, key: str, value: Any) -> Any:
+        present = self.options.get(key)
+        items = [present] if isinstance(present, Mapping) else list(present or ())
+        if value not in items:
+            items.append(value)
+        self.options[key] = items
+        return value
+
+    def flatten_links(self) -> list[Any]:
+        """Return itself and everything linked to it, at any depth."""
+        links = self.options.get("link") or ()
+        links = [links] if isinstance(links, Mapping) else links
+        return [self, *(one for link in links for one in Signature(link, app=self._app).flatten_links())]
+
+    # --- looks -------------------------------------------------------------------------------------------------
+
+    def reprcall(self, *args: Any, **kwargs: Any) -> str:
+        """Return the call as text: `proj.add(1, y=2)`."""
+        args, kwargs, _ = self._merge(args, kwargs, {})
+        given = [*map(repr, args), *(f"{key}={value!r}" for key, value in sorted(kwargs.items()))]
+        return f"{self.task}({', '.join(given)})"
+
+    def __repr__(self) -> str:
+        return self.reprcall()
+
+    @classmethod
+    def from_dict(cls, d: Mapping[str, Any], app: Any = None) -> Signature[Any]:
+        """Return the signature that a dict holds; a canvas (chain, group, chord) is not supported yet."""
+        if d.get("subtask_type"):
+            _refuse(str(d["subtask_type"]))
+        return cls(d, app=app)
+
+    def __or__(self, other: Any) -> NoReturn:  # type: ignore[override]
+        _refuse("`|`")
+
+    def stamp(self, *_: Any, **__: Any) -> NoReturn:
+        """Not there yet."""
+        _refuse("stamp")
+
+
+def signature(varies: Any, *args: Any, **kwargs: Any) -> Signature[Any]:
+    """Return the signature of a task, a task's name, or a dict that holds one (Celery: the same)."""
+    app = kwargs.pop("app", None)
+    if isinstance(varies, Mapping):
+        if isinstance(varies, Signature):
+            return varies.clone()
+        return Signature.from_dict(varies, app=app)
+    return Signature(varies, *args, app=app, **kwargs)
+
+
+subtask = signature
+
+
+def maybe_signature(d: Any, app: Any = None, clone: bool = False) -> Any:
+    """Return a dict as a signature, and a signature as it is (or its clone); anything else unchanged."""
+    if isinstance(d, Signature):
+        return d.clone() if clone else d
+    return Signature.from_dict(d, app=app) if isinstance(d, Mapping) else d
+
+
+def _refuse(name: str) -> NoReturn:
+    raise NotSupportedError(
+        f"{name} comes with the canvas, which umbel does not have yet: link single tasks with link= and link_error=, "
+        "or send the next task from the task before it"
+    )
+
+
+def _missing(name: str) -> Callable[..., NoReturn]:
+    def refuse(*_: Any, **__: Any) -> NoReturn:
+        _refuse(name)
+
+    refuse.__name__ = refuse.__qualname__ = name
+    refuse.__doc__ = f"Celery's `{name}`: not supported yet."
+    return refuse
+
+
+chain = _missing("chain")
+group = _missing("group")
+chord = _missing("chord")
+chunks = _missing("chunks")
+xmap = _missing("xmap")
+xstarmap = _missing("xstarmap")
