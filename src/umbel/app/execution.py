@@ -91,12 +91,13 @@ class Runner(Guard):
     thread needs a Runner of its own.
     """
 
-    __slots__ = ("_accept", "_app", "_clock", "_hostname", "_limits", "_on_start", "_rng")
+    __slots__ = ("_accept", "_app", "_clock", "_hostname", "_limits", "_on_start", "_rng", "_tasks")
 
     def __init__(self, app: Any, hostname: str, *, clock: Clock, rng: random.Random) -> None:
         super().__init__()
         conf = app.conf
         self._app = app
+        self._tasks = app.tasks
         self._hostname = hostname
         self._clock = clock
         self._rng = rng
@@ -111,7 +112,7 @@ class Runner(Guard):
 
     def is_async(self, task_name: str) -> bool:
         """Tell whether a task has to be run with `arun`."""
-        task = self._app.tasks.get(task_name)
+        task = self._tasks.get(task_name)
         return task is not None and traits_of(task).is_async
 
     def run(self, job: Job) -> Report:
@@ -147,7 +148,7 @@ class Runner(Guard):
         head = protocol.read_head(job.head, self._limits)
         if isinstance(head, Quarantined):
             return self._quarantine(job, head.reason)
-        task = self._app.tasks.get(job.task)
+        task = self._tasks.get(job.task)
         if task is None:
             return self._unknown(job, head, "")
         payload = protocol.read_body(head, job.body, self._accept, self._limits)
@@ -205,7 +206,7 @@ class Runner(Guard):
         head = protocol.read_head(job.head, self._limits)
         if isinstance(head, Quarantined):
             return self._quarantine(job, head.reason)
-        task = self._app.tasks.get(job.task)
+        task = self._tasks.get(job.task)
         if task is None or job.verdict == "unknown":
             return self._unknown(job, head, job.verdict_text)
         payload = protocol.read_body(head, job.body, self._accept, self._limits)
@@ -268,7 +269,7 @@ class Runner(Guard):
     def _internal_error(self, job: Job, exc: Exception) -> Report:
         """A fault of ours while one message was handled ends that message, visibly, and nothing else."""
         text = traceback_text(exc)
-        task = self._app.tasks.get(job.task)
+        task = self._tasks.get(job.task)
         if task is not None and signals.task_internal_error.receivers:
             signals.task_internal_error.send(
                 sender=task,

@@ -95,17 +95,20 @@ class Waiter:
         deadline = None if timeout is None else time.monotonic() + timeout
         try:
             self._add(ticket)
-            while not ticket.done and (deadline is None or time.monotonic() < deadline):
+            while not ticket.done:
                 if self._take_lead(ticket, event):
                     try:
                         self._drive(lambda: ticket.done, deadline)
                     finally:
                         self.discard(ticket)
                         self._hand_over()
-                else:
-                    event.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
-                    if not ticket.done:
-                        event.clear()
+                    break
+                event.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
+                if deadline is not None and time.monotonic() >= deadline and not ticket.done:
+                    # Whoever watches may not have looked since this wait began.
+                    self._look_for(ticket)
+                    break
+                event.clear()
         finally:
             self.discard(ticket)
         if ticket.error is not None:
@@ -268,6 +271,10 @@ class Waiter:
             if found:
                 self._deliver(found)
         return watch, len(ids)
+
+    def _look_for(self, ticket: Ticket) -> None:
+        found = self.store.get(list(ticket.pending), time.time())
+        self._deliver({task_id: record for task_id, record in found.items() if task_id in ticket.pending})
 
     def _deliver(self, found: dict[str, Record]) -> None:
         ready = [record for record in found.values() if record.state in states.READY_STATES]
