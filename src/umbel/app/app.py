@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, overload
+from typing import Any, Concatenate, Literal, ParamSpec, Self, TypeVar, overload
 
 from umbel.app import current
 from umbel.app.amqp import Amqp
@@ -19,7 +19,7 @@ from umbel.app.shared import shared_tasks
 from umbel.app.signals import Signal
 from umbel.app.task import CoroutineTask, Task
 from umbel.app.task_making import TaskMaker
-from umbel.core.errors import ImproperlyConfigured, NotSupportedError
+from umbel.core.errors import NotSupportedError
 
 __all__ = ["Celery", "Umbel"]
 
@@ -113,7 +113,7 @@ class Umbel(TaskMaker, AppServices, AppEngines):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.main or '__main__'} at {id(self):#x}>"
 
-    def __enter__(self) -> Umbel:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -202,18 +202,18 @@ class Umbel(TaskMaker, AppServices, AppEngines):
             self.on_after_finalize.send(sender=self)
 
     @overload
-    def task(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> CoroutineTask[P, R]: ...  # type: ignore[overload-overlap]
+    def task(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> CoroutineTask[P, R]: ...
 
     @overload
     def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
 
     @overload
     def task(
-        self, /, *, bind: Literal[True], **options: Any
+        self, *, bind: Literal[True], **options: Any
     ) -> Callable[[Callable[Concatenate[Any, P], R]], Task[P, R]]: ...
 
     @overload
-    def task(self, /, *, bind: Literal[False] = ..., **options: Any) -> _Decorator: ...
+    def task(self, *, bind: Literal[False] = ..., **options: Any) -> _Decorator: ...
 
     def task(self, *args: Any, **options: Any) -> Any:
         """Make a function a task: `@app.task` or `@app.task(bind=True, max_retries=5, …)`.
@@ -262,13 +262,13 @@ class _Decorator:
     """How type checkers see `app.task(...)` without `bind`."""
 
     @overload
-    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> CoroutineTask[P, R]: ...  # type: ignore[overload-overlap]
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> CoroutineTask[P, R]: ...
 
     @overload
     def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
 
     def __call__(self, function: Any, /) -> Any:
-        raise ImproperlyConfigured("for type checkers only")
+        return function
 
 
 Celery = Umbel

@@ -80,7 +80,7 @@ def send_chunks(app: Any, task: Any, calls: Iterable[tuple[Any, Any]], options: 
     while chunk := list(islice(rest, _CHUNK)):
         plan, own = client.plan(task, *chunk[0], options)
         for task_id in client.send_many(plan, chunk, own):
-            results.append(result_of(app, task_id, plan, own))  # noqa: PERF401 - one list for all chunks
+            results.append(result_of(app, task_id, plan, own))
     return results
 
 
@@ -122,7 +122,7 @@ def _call_here(task: Any, args: Sequence[Any], kwargs: Mapping[str, Any], option
 def result_of(app: Any, task_id: str, plan: Plan, own: Mapping[str, Any]) -> Any:
     """Return the result of a call that was sent, as a child of the task that sends it."""
     cls = own.get("result_cls") or AsyncResult if own else AsyncResult
-    result = cls(task_id, None, plan.name, app)
+    result: Any = cls(task_id, None, plan.name, app)
     if plan.options.ignore_result:
         result.ignored = True
     if requests.top() is not None:

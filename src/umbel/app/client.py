@@ -10,7 +10,7 @@ from typing import Any
 
 from umbel.app import request as requests
 from umbel.app.ids import new_id
-from umbel.app.publish_signals import announced, announce_sent, somebody_listens
+from umbel.app.publish_signals import announce_sent, announced, somebody_listens
 from umbel.app.sending import publish
 from umbel.app.task_options import own_option
 from umbel.app.timing import due_of, expires_of
@@ -205,7 +205,7 @@ class Client:
         now, zone = self._clock.now(), plan.zone
         assert zone is not None
         message.due = due_of(call, now, zone)
-        expires = call["expires"] if "expires" in call else plan.options.expires
+        expires = call.get("expires", plan.options.expires)
         message.expires = expires_of(expires, now, zone, plan.name)
         message.generation = fields.retries = int(call.get("retries") or 0)
         fields.eta = format_time(message.due) if message.due else None
@@ -331,4 +331,5 @@ def _parent_priority() -> int | None:
 
 
 def _delivery_mode(value: Any) -> int:
-    return {"persistent": 2, "transient": 1}.get(value, value) if isinstance(value, str) else int(value)
+    named = {"persistent": 2, "transient": 1}
+    return named[value] if value in named else int(value)

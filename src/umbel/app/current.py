@@ -87,6 +87,7 @@ class Proxy:
         delattr(self._lookup(), name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the object."""
         return self._lookup()(*args, **kwargs)
 
     def __bool__(self) -> bool:

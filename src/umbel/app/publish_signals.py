@@ -1,4 +1,4 @@
-"""The signals around publishing: only when somebody listens is a message taken apart for them and put together again."""
+"""The signals around publishing: a message is taken apart for them only when somebody listens."""
 
 from __future__ import annotations
 

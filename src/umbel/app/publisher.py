@@ -6,6 +6,7 @@ import asyncio
 import os
 import threading
 from collections import deque
+from contextlib import suppress
 from typing import Any
 
 from umbel.app.sending import publish
@@ -28,10 +29,8 @@ class _Waiting:
 
     def finish(self, error: BaseException | None) -> None:
         """Wake the caller, unless its loop has closed meanwhile."""
-        try:
+        with suppress(RuntimeError):
             self.loop.call_soon_threadsafe(self._resolve, error)
-        except RuntimeError:
-            pass
 
     def _resolve(self, error: BaseException | None) -> None:
         if self.future.done():
@@ -94,22 +93,12 @@ class Publisher:
             waiting.finish(errors.get(index))
 
 
-_lock = threading.Lock()
-if hasattr(os, "register_at_fork"):
-
-    def _new_lock() -> None:
-        global _lock
-        _lock = threading.Lock()
-
-    os.register_at_fork(after_in_child=_new_lock)
-
-
 def publisher_of(app: Any) -> Publisher:
     """Return the publisher of `app` in this process."""
     found: Publisher | None = app.__dict__.get("_publisher")
     if found is None or not found.usable:
-        with _lock:
-            found = app.__dict__.get("_publisher")
-            if found is None or not found.usable:
-                found = app.__dict__["_publisher"] = Publisher(app)
+        # Of two threads that come here together both use the one that was set first.
+        if found is not None:
+            app.__dict__.pop("_publisher", None)
+        found = app.__dict__.setdefault("_publisher", Publisher(app))
     return found

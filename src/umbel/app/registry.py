@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from umbel.core.errors import NotRegistered
@@ -17,7 +17,7 @@ class TaskRegistry(dict[str, Any]):
     NotRegistered = NotRegistered
 
     def __missing__(self, name: str) -> Any:
-        near = nearest_name(name, self) if isinstance(name, str) else None
+        near = nearest_name(name, self)
         raise NotRegistered(
             f"no task is registered as {name!r}"
             + (f"; did you mean {near!r}?" if near else "")
@@ -57,6 +57,3 @@ def gen_task_name(app: Any, name: str, module: str) -> str:
         file = getattr(sys.modules.get("__main__"), "__file__", None)
         return f"{Path(file).stem if file else '__main__'}.{name}"
     return f"{module or '__main__'}.{name}"
-
-
-Factory = Callable[..., Any]

@@ -85,7 +85,8 @@ class Signal:
     """A named occasion to which receivers connect (Celery: `celery.utils.dispatch.Signal`).
 
     Receivers are called as `receiver(signal=, sender=, **named)` and must accept `**kwargs`. What they raise is
-    logged and goes no further. `receivers` is empty as long as nobody listens: senders look at it first and pay nothing.
+    logged and goes no further. `receivers` is empty as long as nobody listens, so that
+    senders look at it first and pay nothing.
     """
 
     def __init__(

@@ -301,7 +301,7 @@ class Signature(dict[str, Any], Generic[R]):
             _refuse(str(d["subtask_type"]))
         return cls(d, app=app)
 
-    def __or__(self, other: Any) -> NoReturn:  # type: ignore[override]
+    def __or__(self, other: Any) -> NoReturn:
         _refuse("`|`")
 
     def stamp(self, *_: Any, **__: Any) -> NoReturn:
@@ -311,12 +311,11 @@ class Signature(dict[str, Any], Generic[R]):
 
 def signature(varies: Any, *args: Any, **kwargs: Any) -> Signature[Any]:
     """Return the signature of a task, a task's name, or a dict that holds one (Celery: the same)."""
-    app = kwargs.pop("app", None)
     if isinstance(varies, Mapping):
         if isinstance(varies, Signature):
             return varies.clone()
-        return Signature.from_dict(varies, app=app)
-    return Signature(varies, *args, app=app, **kwargs)
+        return Signature.from_dict(varies, app=kwargs.get("app"))
+    return Signature(varies, *args, **kwargs)
 
 
 subtask = signature

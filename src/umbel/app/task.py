@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextvars import Token
-from typing import Any, ClassVar, Generic, ParamSpec, TypeVar
+from typing import Any, ClassVar, Generic, ParamSpec, TypeVar, cast
 
 from umbel.app import request as requests
 from umbel.app.calling import acall, call, call_many
@@ -24,7 +24,6 @@ __all__ = ["CoroutineTask", "Task"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
-_IDLE = requests.Context
 
 
 class Task(Generic[P, R]):
@@ -116,7 +115,7 @@ class Task(Generic[P, R]):
 
     @property
     def __name__(self) -> str:
-        return type(self).__name__
+        return self.__class__.__qualname__
 
     def __repr__(self) -> str:
         return f"<@task: {self.name} of {self.app.main or '__main__'}>"
@@ -126,23 +125,21 @@ class Task(Generic[P, R]):
 
     # --- calling here ------------------------------------------------------------------------------------------
 
-    def run(self, *args: Any, **kwargs: Any) -> Any:
+    def run(self, *_: Any, **__: Any) -> Any:
         """The body of the task: what subclasses define."""
         raise TypeError(f"the task {self.name} has no body: define run()")
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the body here, without a message (`request.called_directly` is true)."""
         frame = requests.top()
-        if frame is not None and frame.task is self and not frame.request.called_directly:
-            if not frame.request.get("entered"):
-                # An overridden __call__ that the worker called goes on to the body.
-                frame.request.update(entered=True)
-                value: R = self.run(*args, **kwargs)
-                return value
+        started = frame is not None and frame.task is self and not frame.request.called_directly
+        if frame is not None and started and not frame.request.get("entered"):
+            # An overridden __call__ that the worker called goes on to the body.
+            frame.request.update(entered=True)
+            return cast(R, self.run(*args, **kwargs))
         token = requests.push(self, requests.Context(args=args, kwargs=kwargs))
         try:
-            value = self.run(*args, **kwargs)
-            return value
+            return cast(R, self.run(*args, **kwargs))
         finally:
             requests.pop(token)
 
@@ -281,11 +278,11 @@ class Task(Generic[P, R]):
         """Not there yet."""
         raise NotSupportedError("starmap comes with the canvas; use delay_many, which sends many calls at once")
 
-    def replace(self, sig: Any) -> Any:
+    def replace(self, *_: Any) -> Any:
         """Not there yet."""
         raise NotSupportedError("replace comes with the canvas; send the other task and return its id")
 
-    def add_to_chord(self, sig: Any, lazy: bool = False) -> Any:
+    def add_to_chord(self, *_: Any, **__: Any) -> Any:
         """Not there yet."""
         raise NotSupportedError("add_to_chord comes with the canvas")
 
@@ -351,9 +348,8 @@ class Task(Generic[P, R]):
 
     def shadow_name(self, args: Any, kwargs: Any, options: Any) -> str | None:
         """Hook: the name to show instead of the task's own; None for that."""
-        return None
 
-    def start_strategy(self, app: Any, consumer: Any, **_: Any) -> Any:
+    def start_strategy(self, *_: Any, **__: Any) -> Any:
         """Not there."""
         raise NotSupportedError("umbel has no execution strategies; override __call__ or the handlers")
 
