@@ -11,7 +11,14 @@ from tests.house.sources import ROOT, SOURCE
 
 #: Where a module may be imported by a name that is computed, and why.
 IMPORT_BY_NAME: dict[str, str] = {
+    "src/umbel/__init__.py": "the public names load at first use",
     "src/umbel/core/optional.py": "packages of extras, by constant names",
+    "src/umbel/engine/registry.py": "URL scheme → engine",
+    "src/umbel/app/conf_sources.py": "settings modules named by the user",
+    "src/umbel/app/find.py": "`-A` names the user's app",
+    "src/umbel/app/loading.py": "task modules named by the user",
+    "src/umbel/app/services.py": "`app.start` and `app.worker_main` open the command line",
+    "src/umbel/cli/main.py": "a command's module loads when it is called",
 }
 
 #: Reading the clock by way of a value type.
