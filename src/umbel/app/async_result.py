@@ -207,7 +207,13 @@ class AsyncResult(StoredResult[R]):
         """Revoke the task: it does not start; with `terminate` it is killed with `signal` where it runs."""
         if connection is not None:
             raise NotSupportedError("revoke(connection=...): umbel uses the app's own connection; leave it out")
-        return self.app.control.revoke(self.id, terminate=terminate, signal=signal, reply=wait, timeout=timeout)
+        return self.app.control.revoke(
+            self.id,
+            terminate=terminate,
+            signal=signal or "SIGTERM",
+            reply=wait,
+            timeout=1.0 if timeout is None else timeout,
+        )
 
     def revoke_by_stamped_headers(self, headers: dict[str, Any], *args: Any, **kwargs: Any) -> NoReturn:
         """Not supported yet: stamps come with the canvas."""

@@ -24,6 +24,8 @@ _PENDING: dict[str, Any] = {"status": states.PENDING, "result": None, "traceback
 class StoredResult(Generic[R]):
     """The part of a result that only reads: state, value, times, children. A final state is read once."""
 
+    app: Any
+
     def __init__(
         self,
         id: str,  # noqa: A002 - Celery's public name
