@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from umbel.app import signals
+from umbel.app.log import set_process_name
 from umbel.core.errors import ImproperlyConfigured, NotSupportedError
 from umbel.worker.options import WorkerOptions
 
@@ -88,16 +89,16 @@ class Worker:
         from umbel.worker.children import Launcher
         from umbel.worker.supervisor import Supervisor
 
-        self.app.loader_import_modules()
+        self.app.import_default_modules()
         self.app.finalize()
         if self._purge:
             count = self.app.broker.purge(self.options.queues)
             logger.warning("Purged %d messages from %s", count, ", ".join(self.options.queues))
         signals.celeryd_after_setup.send(sender=self.hostname, instance=self, conf=self.app.conf)
         signals.worker_init.send(sender=self)
-        supervisor = Supervisor(
-            self.options, Launcher(self.app, self.options), on_ready=self._ready, on_stopping=self._stopping
-        )
+        set_process_name("supervisor")
+        launcher = Launcher(self.app, self.options, set_process_name)
+        supervisor = Supervisor(self.options, launcher, on_ready=self._ready, on_stopping=self._stopping)
         try:
             return supervisor.run()
         finally:

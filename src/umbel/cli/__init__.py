@@ -1,0 +1,1 @@
+"""The command `umbel`: one module a command, imported when the command is named."""

@@ -1,0 +1,83 @@
+"""What a worker says about itself when it starts."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from umbel.core.urls import mask_url
+
+__all__ = ["banner", "task_list", "version_of_umbel"]
+
+
+def version_of_umbel() -> str:
+    """Return the version that is installed."""
+    try:
+        return version("umbel")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def banner(worker: Any, *, logfile: str | None, level: str) -> str:
+    """Return the banner of a worker that is about to start; URLs are masked."""
+    app, options = worker.app, worker.options
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    lines = [
+        f"{options.hostname} · umbel {version_of_umbel()} · {python}",
+        platform.platform(),
+        "",
+        "[config]",
+        *_table(
+            ("app", f"{app.main or '?'} ({len(app.tasks)} tasks)"),
+            ("broker", mask_url(app.conf.broker_url)),
+            ("durability", _durability(app)),
+            ("results", _results(app)),
+            ("concurrency", f"{options.concurrency} ({options.pool})"),
+            ("log", f"{logfile or 'stderr'}, {level}"),
+        ),
+        "",
+        "[queues]",
+        *(_queue(app.amqp.queues[name]) for name in options.queues),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _table(*rows: tuple[str, str]) -> list[str]:
+    return [f"  {name + ':':<13}{text}" for name, text in rows]
+
+
+def _durability(app: Any) -> str:
+    caps = app.engine.caps
+    return f"class {caps.durability}, {caps.durability_text}"
+
+
+def _results(app: Any) -> str:
+    if app.store is None:
+        return "none are kept"
+    url = app.conf.result_backend
+    if not url or url == app.conf.broker_url:
+        return "in the broker's database"
+    return mask_url(str(url))
+
+
+def _queue(queue: Any) -> str:
+    exchange = queue.exchange
+    route = f"exchange={exchange.name} ({exchange.type}) key={queue.routing_key}" if exchange.name else "no exchange"
+    return f"  {queue.name:<16} {route}"
+
+
+def task_list(app: Any, *, builtins: bool) -> str:
+    """Return the names of the tasks, those that come with umbel only where `builtins` says so."""
+    names = sorted(name for name in app.tasks if builtins or not name.startswith(("celery.", "umbel.")))
+    return "\n".join(["[tasks]", *(f"  . {name}" for name in names)]) + "\n"
+
+
+def platform_lines() -> list[tuple[str, str]]:
+    """Return what a bug report says about the machine."""
+    return [
+        ("umbel", version_of_umbel()),
+        ("python", f"{platform.python_implementation()} {sys.version.split()[0]}"),
+        ("platform", platform.platform()),
+    ]

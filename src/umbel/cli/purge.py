@@ -1,0 +1,37 @@
+"""`umbel purge`: delete the messages that wait in queues."""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from umbel.cli.parts import COMMA_LIST, Command, Option
+from umbel.cli.state import State, pass_state
+
+__all__ = ["purge"]
+
+
+@click.command(cls=Command)
+@click.option("-f", "--force", cls=Option, is_flag=True, help="Do not ask.")
+@click.option("-Q", "--queues", cls=Option, type=COMMA_LIST, metavar="A,B", help="Of these queues only.")
+@click.option("-X", "--exclude-queues", cls=Option, type=COMMA_LIST, metavar="A,B", help="Of all queues but these.")
+@pass_state
+def purge(state: State, /, *, force: bool, queues: list[str] | None, exclude_queues: list[str] | None) -> None:
+    """Delete the messages that wait, also those that are not due; what workers hold is left alone.
+
+    Without -Q it is about all queues that the app knows.
+    """
+    app = state.app
+    names = sorted(set(queues or app.amqp.queues) - set(exclude_queues or ()))
+    if not names:
+        raise click.UsageError("no queue is left: -X excludes all of them")
+    counts = app.broker.depth(names, time.time())
+    waiting = {name: counts[name].ready + counts[name].scheduled if name in counts else 0 for name in names}
+    if not force:
+        state.echo("This deletes for good, and there is no way back:")
+        for name, count in waiting.items():
+            state.echo(f"  {count:>8}  {name}")
+        click.confirm("Delete?", abort=True)
+    count = app.broker.purge(names)
+    state.echo(f"Deleted {count} message{'' if count == 1 else 's'} from {', '.join(names)}.")
