@@ -31,11 +31,10 @@ class Settler(Service):
     name = "settler"
 
     def __init__(
-        self, engine: Engine, store: Engine | None, owner: str, clock: Clock, committed: Callable[[int], None]
+        self, engine: Engine, owner: str, clock: Clock, committed: Callable[[int], None]
     ) -> None:
         super().__init__()
         self._engine = engine
-        self._store = store
         self._owner = owner
         self._clock = clock
         self._committed = committed
@@ -85,7 +84,7 @@ class Settler(Service):
         delay = _RETRY_FIRST
         while True:
             try:
-                stale = commit(self._engine, self._store, self._owner, batch, self._clock.now())
+                stale = commit(self._engine, self._engine, self._owner, batch, self._clock.now())
             except OperationalError as exc:
                 logger.error("Cannot store the outcome of %d tasks, trying again: %s", len(batch), exc)
                 if self.stopping.wait(delay):
