@@ -202,15 +202,15 @@ class MemoryBroker:
     def depth(self, queues: Sequence[str], now: float) -> dict[str, Depth]:
         """Count the messages of each queue; no names means every queue."""
         with self._state.changed:
-            self._state.promote(now)
             names = {stored.queue for stored in self._state.messages.values()} | self._state.ready.keys()
             counts = {name: Depth() for name in queues or sorted(names)}
             for name, count in counts.items():
                 count.ready = len(self._state.ready.get(name, ()))
-            for seq in self._state.waiting:
+            for seq, due in self._state.waiting.items():
                 waiting = counts.get(self._state.messages[seq].queue)
                 if waiting is not None:
-                    waiting.scheduled += 1
+                    waiting.ready += due <= now
+                    waiting.scheduled += due > now
             for owner in self._state.owners.values():
                 for held in owner.held.values():
                     leased = counts.get(held.stored.queue)

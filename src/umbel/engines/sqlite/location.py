@@ -40,7 +40,7 @@ class Location:
             ("cache_size", -self.cache_size),
             ("temp_store", "MEMORY"),
             # A checkpoint costs two fsyncs: every 4000 pages (16 MB) instead of every 1000 halves what tasks pay.
-            ("wal_autocheckpoint", 4000),
+            ("wal_autocheckpoint", 10000),
             ("journal_size_limit", 64 << 20),
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Iterable, Sequence
 
 from umbel.core.errors import Unroutable
@@ -11,11 +12,13 @@ from umbel.core.queues import Queue
 from umbel.engine.exchanges import resolve
 from umbel.engine.seam import Refusal
 
+#: A number is above all that are there and, being the time in microseconds, above those that were: what is left of
+#: an old lease never fits a new message. (SQLite's AUTOINCREMENT would write one more page a transaction.)
 _INSERT = """
-INSERT OR IGNORE INTO message (id, generation, queue, task, priority, due, expires, published, head, body)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+INSERT OR IGNORE INTO message (id, generation, queue, task, priority, due, expires, published, head, body, seq)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, max(?, coalesce((SELECT max(seq) FROM message), 0) + 1))"""
 
-_Row = tuple[str, int, int, str, int, float, float, float, bytes, bytes]
+_Row = tuple[str, int, int, str, int, float, float, float, bytes, bytes, int]
 
 
 class Queues:
@@ -24,6 +27,8 @@ class Queues:
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}
         self._openings = -1
+        self._last = 0
+        self._lock = threading.Lock()
 
     def numbers(self, connection: sqlite3.Connection, openings: int) -> dict[str, int]:
         """Return name → number of the queues known so far, from the file after a failure or a new connection."""
@@ -31,6 +36,13 @@ class Queues:
             self._numbers = dict(connection.execute("SELECT name, id FROM queue").fetchall())
             self._openings = openings
         return self._numbers
+
+    def reserve(self, now: float, count: int) -> int:
+        """Return a number above every one that this process has given, with room for `count` after it."""
+        with self._lock:
+            first = max(self._last + 1, int(now * 1e6))
+            self._last = first + count
+            return first
 
     def find(
         self, connection: sqlite3.Connection, openings: int, names: Iterable[str]
@@ -67,6 +79,7 @@ def insert(
     rows: list[_Row] = []
     refusals: list[Refusal] = []
     last_due = 0.0
+    number_after = queues.reserve(now, len(messages))
     for index, message in enumerate(messages):
         if message.exchange:
             names = routes(connection, message)
@@ -89,6 +102,7 @@ def insert(
                     now,
                     message.head,
                     message.body,
+                    number_after + len(rows),
                 )
             )
     if len(rows) == 1:
@@ -102,7 +116,7 @@ def _insert_one(connection: sqlite3.Connection, row: _Row, now: float) -> None:
     cursor = connection.execute(_INSERT, row)
     if cursor.rowcount < 1:
         return
-    _, _, queue, _, priority, due, *_ = row
+    _, _, queue, _, priority, due, _, _, _, _, _ = row
     if due > now:
         connection.execute("INSERT INTO scheduled VALUES (?, ?, ?)", (due, cursor.lastrowid, queue))
     else:
@@ -110,8 +124,7 @@ def _insert_one(connection: sqlite3.Connection, row: _Row, now: float) -> None:
 
 
 def _insert_many(connection: sqlite3.Connection, rows: list[_Row], now: float, *, scheduled: bool) -> None:
-    last = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'message'").fetchone()
-    after = last[0] if last else 0
+    after = connection.execute("SELECT coalesce(max(seq), 0) FROM message").fetchone()[0]
     connection.executemany(_INSERT, rows)
     connection.execute(
         "INSERT INTO ready SELECT queue, -priority, seq FROM message WHERE seq > ? AND due <= ?", (after, now)

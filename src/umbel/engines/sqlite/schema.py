@@ -17,7 +17,7 @@ CREATE TABLE binding (
     PRIMARY KEY (exchange, routing_key, queue)
 ) WITHOUT ROWID;
 CREATE TABLE message (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    seq INTEGER PRIMARY KEY,
     id TEXT NOT NULL,
     generation INTEGER NOT NULL,
     queue INTEGER NOT NULL,

@@ -1,0 +1,1 @@
+"""The public test kit: conformance suites for engines and a clock that a test turns."""

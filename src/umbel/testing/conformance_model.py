@@ -1,0 +1,222 @@
+"""Random sequences of calls that every engine must answer as a plain reference model does (needs hypothesis)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from umbel.core.message import Delivery, End, Message, Record, Settlement
+from umbel.core.states import READY_STATES
+from umbel.engine.seam import Engine, Lease
+
+__all__ = ["EngineMachine"]
+
+_OWNERS = ("red", "blue", "green")
+_SECONDS = 10.0
+
+
+@dataclass
+class _Copy:
+    """A message as the model sees it; `owner` is "" while it waits."""
+
+    id: str
+    generation: int
+    order: int
+    priority: int
+    due: float
+    crashes: int = 0
+    offers: int = 0
+    token: int = 0
+    tag: Any = None
+    owner: str = ""
+    ticket: int = 0
+
+
+class EngineMachine(RuleBasedStateMachine):
+    """Publish, lease, start, extend, settle, crash and recover, in any order. Set `open` to a function that
+    returns a fresh engine."""
+
+    open: ClassVar[Callable[[], Engine]]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.engine = type(self).open()
+        assert self.engine.broker is not None
+        assert self.engine.store is not None
+        assert self.engine.atomic is not None
+        self.broker, self.store, self.atomic = self.engine.broker, self.engine.store, self.engine.atomic
+        self.now = 1_700_000_000.0
+        self.copies: list[_Copy] = []
+        self.deadlines: dict[str, float] = {}
+        self.robbed: set[str] = set()
+        self.final: dict[str, str] = {}
+        self.buried: list[str] = []
+        self.published = 0
+        #: Every delivery ever made, held or not: settling an old one must change nothing.
+        self.handles: list[tuple[str, Delivery]] = []
+
+    def teardown(self) -> None:
+        """Close the engine."""
+        self.engine.close()
+
+    # --- the model -----------------------------------------------------------------------------------------
+
+    def _find(self, owner: str, delivery: Delivery) -> _Copy | None:
+        for copy in self.copies:
+            if copy.tag == delivery.tag and (copy.owner, copy.token) == (owner, delivery.token):
+                return copy
+        return None
+
+    def _add(self, id_: str, generation: int, priority: int, due: float) -> None:
+        if not any((copy.id, copy.generation) == (id_, generation) for copy in self.copies):
+            self.published += 1
+            self.copies.append(_Copy(id_, generation, self.published, priority, due))
+
+    def _same(self, got: list[Delivery], expected: list[_Copy]) -> None:
+        assert [(item.id, item.generation, item.token, item.crashes, item.offers, item.ticket) for item in got] == [
+            (copy.id, copy.generation, copy.token, copy.crashes, copy.offers, copy.ticket) for copy in expected
+        ]
+
+    # --- calls ---------------------------------------------------------------------------------------------
+
+    @rule(
+        names=st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 1)), max_size=4),
+        priority=st.integers(0, 2),
+        delay=st.sampled_from((0.0, 0.0, 5.0)),
+    )
+    def publish(self, names: list[tuple[str, int]], priority: int, delay: float) -> None:
+        """Publish messages, some of which are stored already."""
+        due = self.now + delay if delay else 0.0
+        batch = [
+            Message(name, "t", "q", b"", b"", priority=priority, due=due, generation=generation)
+            for name, generation in names
+        ]
+        assert self.broker.publish(batch, self.now) == []
+        for name, generation in names:
+            self._add(name, generation, priority, due)
+
+    @rule(owner=st.sampled_from(_OWNERS), limit=st.integers(1, 4))
+    def lease(self, owner: str, limit: int) -> None:
+        """Lease; what comes must be the right messages in the right order."""
+        ready = [copy for copy in self.copies if not copy.owner and copy.due <= self.now]
+        expected = sorted(ready, key=lambda copy: (-copy.priority, copy.order))[:limit]
+        for copy in expected:
+            copy.owner, copy.token, copy.ticket = owner, copy.token + 1, 0
+        if any(copy.owner == owner for copy in self.copies):
+            self.deadlines[owner] = self.now + _SECONDS
+        got = self.broker.lease(Lease(("q",), owner, limit, _SECONDS), self.now)
+        self._same(got, expected)
+        for item, copy in zip(got, expected, strict=True):
+            # A tag is never used again: an old handle must not fit a new message.
+            assert copy.tag == item.tag or item.tag not in {old.tag for _, old in self.handles}
+            copy.tag = item.tag
+        self.handles += [(owner, item) for item in got]
+
+    @rule(data=st.data(), ticket=st.integers(1, 9))
+    def start(self, data: st.DataObject, ticket: int) -> None:
+        """Mark a delivery, old or held, as started."""
+        if not self.handles:
+            return
+        owner, delivery = data.draw(st.sampled_from(self.handles))
+        copy = self._find(owner, delivery)
+        stale = self.broker.start(owner, [(delivery.tag, delivery.token, ticket)], self.now)
+        assert stale == ([] if copy else [delivery.tag])
+        if copy:
+            copy.ticket = ticket
+
+    @rule(data=st.data(), end=st.sampled_from(list(End)), delay=st.sampled_from((0.0, 5.0)), follow=st.booleans())
+    def settle(self, data: st.DataObject, end: End, delay: float, follow: bool) -> None:
+        """Settle a delivery, old or held, with a record and a follow-up."""
+        if not self.handles:
+            return
+        owner, delivery = data.draw(st.sampled_from(self.handles))
+        copy = self._find(owner, delivery)
+        state = data.draw(st.sampled_from(("SUCCESS", "FAILURE", "RETRY")))
+        due = self.now + delay if delay else 0.0
+        settlement = Settlement(
+            delivery.tag,
+            delivery.token,
+            end,
+            Record(delivery.id, state, b""),
+            (Message(delivery.id, "t", "q", b"", b"", generation=2),) if follow else (),
+            due,
+            "because",
+        )
+        stale = self.atomic.commit(owner, [settlement], self.now)
+        assert stale == ([] if copy else [delivery.tag])
+        if copy is None:
+            return
+        if self.final.get(delivery.id) not in READY_STATES:
+            self.final[delivery.id] = state
+        if end in {End.DONE, End.DEAD}:
+            self.copies.remove(copy)
+            self.buried += [delivery.id] if end is End.DEAD else []
+        else:
+            copy.owner, copy.ticket = "", 0
+            copy.due = 0.0 if end is End.RELEASE else due
+            copy.crashes += end is End.CRASHED
+            copy.offers += end is End.OFFER
+        if follow:
+            self._add(delivery.id, 2, 0, 0.0)
+
+    @rule(owner=st.sampled_from(_OWNERS))
+    def extend(self, owner: str) -> None:
+        """Extend; an owner hears once that something was taken from it."""
+        assert self.broker.extend(owner, _SECONDS, self.now) is (owner not in self.robbed)
+        self.robbed.discard(owner)
+        if owner in self.deadlines:
+            self.deadlines[owner] = self.now + _SECONDS
+
+    @rule(seconds=st.sampled_from((1.0, 5.0, 11.0)))
+    def advance(self, seconds: float) -> None:
+        """Let time pass: messages become due, owners lapse."""
+        self.now += seconds
+
+    @rule(heir=st.sampled_from(_OWNERS))
+    def recover(self, heir: str) -> None:
+        """Take over everything from every lapsed owner."""
+        lapsed = {owner for owner, deadline in self.deadlines.items() if deadline <= self.now and owner != heir}
+        expected = [copy for copy in self.copies if copy.owner in lapsed]
+        former = {(copy.id, copy.generation): copy.owner for copy in expected}
+        got = self.broker.recover(Lease(("q",), heir, 1000, _SECONDS), self.now)
+        for copy in expected:
+            self.robbed.add(copy.owner)
+            copy.owner, copy.token = heir, copy.token + 1
+            self.deadlines[heir] = self.now + _SECONDS
+        assert {(item.id, item.generation): item.former_owner for item in got} == former
+        self._same(
+            sorted(got, key=lambda item: (item.id, item.generation)),
+            sorted(expected, key=lambda copy: (copy.id, copy.generation)),
+        )
+        self.handles += [(heir, item) for item in got]
+
+    @rule(name=st.sampled_from("abcdef"))
+    def revoke(self, name: str) -> None:
+        """Revoke: waiting copies go, and where none is leased the task has ended."""
+        copies = [copy for copy in self.copies if copy.id == name]
+        waiting = [copy for copy in copies if not copy.owner]
+        ended = self.store.revoke([Record(name, "REVOKED", b"")], self.now)
+        assert ended == ([name] if waiting and len(waiting) == len(copies) else [])
+        for copy in waiting:
+            self.copies.remove(copy)
+        if ended and self.final.get(name) not in READY_STATES:
+            self.final[name] = "REVOKED"
+
+    # --- what must always hold -----------------------------------------------------------------------------
+
+    @invariant()
+    def the_counts_are_right(self) -> None:
+        """Depth, records and dead letters are what the model says."""
+        depth = self.broker.depth(["q"], self.now)["q"]
+        waiting = [copy for copy in self.copies if not copy.owner]
+        assert depth.leased == len(self.copies) - len(waiting)
+        assert depth.ready == sum(copy.due <= self.now for copy in waiting)
+        assert depth.scheduled == sum(copy.due > self.now for copy in waiting)
+        states = {id_: record.state for id_, record in self.store.get(list("abcdef"), self.now).items()}
+        assert states == self.final
+        assert self.engine.dead is not None
+        assert [letter.message.id for letter in self.engine.dead.browse(limit=10**6)] == self.buried
