@@ -1,7 +1,7 @@
 """The one tree of exceptions and warnings that umbel raises, with Celery's names where Celery has one.
 
 UmbelError (alias CeleryError)
-├─ ImproperlyConfigured ── NotSupportedError
+├─ ImproperlyConfigured ── NotSupportedError ── NotThereYet
 ├─ SecurityError · IncompleteStream · TaskRevokedError · InvalidTaskError · ChordError
 ├─ TaskPredicate ── Ignore · Reject · Retry
 ├─ TaskError ── QueueNotFound · NotRegistered · AlreadyRegistered · TimeoutError · MaxRetriesExceededError · RemoteError
@@ -42,6 +42,7 @@ __all__ = [
     "NotConfigured",
     "NotRegistered",
     "NotSupportedError",
+    "NotThereYet",
     "OperationalError",
     "PublishTimeout",
     "QueueNotFound",
@@ -83,6 +84,10 @@ class ImproperlyConfigured(UmbelError):
 
 class NotSupportedError(ImproperlyConfigured):
     """What was asked for exists in Celery (or is planned) but umbel does not do it; the message says what to do."""
+
+
+class NotThereYet(NotSupportedError, ImportError):
+    """Celery has this name and umbel has not; raised on import, and the message says what to do."""
 
 
 class SecurityError(UmbelError):

@@ -1,0 +1,10 @@
+"""Import point `celery.task`; written by `scripts/gen_import_points.py`."""
+
+from __future__ import annotations
+
+from umbel.app.task import Task
+from umbel.celery.import_points import missing_names
+
+__all__ = ["Task"]
+
+__getattr__ = missing_names("task")
