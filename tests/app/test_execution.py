@@ -193,6 +193,17 @@ def test_a_soft_time_limit_is_raised_inside_an_async_task(app: Any, worker: Mini
     assert result.get(timeout=5) == "tidy"
 
 
+def test_a_hard_limit_raised_by_a_pool_counts_as_a_timeout(app: Any, worker: MiniWorker) -> None:
+    @app.task(name="kit.slow", acks_late=True, acks_on_timeout=False, autoretry_for=(Exception,))
+    def slow() -> None:
+        raise errors.TimeLimitExceeded(3.0)
+
+    slow.delay()
+    report = worker.step()
+    assert report is not None
+    assert (report.kind, report.end) == ("timeout", End.REQUEUE)
+
+
 def test_a_plain_cancellation_goes_through(app: Any, worker: MiniWorker) -> None:
     @app.task
     async def wait() -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import threading
 from typing import Any
 
+from umbel.app.waiting import close_waiter
 from umbel.core.errors import ImproperlyConfigured
 from umbel.engine.registry import open_engine
 from umbel.engine.seam import Broker, Bus, DeadLetters, Engine, Store
@@ -91,4 +92,6 @@ class AppEngines:
             self.__dict__.pop("_engine", None)
             self.__dict__.pop("_parts", None)
         for engine in opened.values():
+            if engine.store is not None:
+                close_waiter(engine.store)
             engine.close()

@@ -197,7 +197,7 @@ class Runner(Guard):
             settled.publish,
             settled.due,
             settled.reason,
-            outcome.kind.value,
+            outcome.kind,
             outcome.runtime,
             _line(call, outcome),
         )

@@ -23,7 +23,7 @@ from umbel.app.exceptions_io import ExceptionInfo, traceback_text
 from umbel.app.retry import retry_automatically, retry_by_hand
 from umbel.app.traits import Traits
 from umbel.core import states
-from umbel.core.errors import Ignore, Reject, Retry, SoftTimeLimitExceeded
+from umbel.core.errors import Ignore, Reject, Retry, SoftTimeLimitExceeded, TimeLimitExceeded
 from umbel.core.outcome import Kind, Outcome
 from umbel.engine.clock import SYSTEM_CLOCK, Clock
 
@@ -131,6 +131,8 @@ def end(call: Call, outcome: Outcome, finish: Finish[T]) -> T:
     """Turn the outcome into its effects, then tell handlers and signals; the request must be on the stack."""
     try:
         result = finish(call, outcome)
+    except (SoftTimeLimitExceeded, TimeLimitExceeded):  # came a moment too late to count
+        result = finish(call, outcome)
     except Exception as exc:  # noqa: BLE001 - the value cannot be stored, or a follow-up not be sent
         # The frames are all ours and say nothing about the task.
         text = "".join(tracebacks.format_exception_only(exc))
@@ -164,6 +166,8 @@ def _from_exception(call: Call, exc: BaseException, runtime: float) -> Outcome:
         raise exc
     if isinstance(exc, Ignore):
         return Outcome(Kind.IGNORE, exc=exc, runtime=runtime)
+    if isinstance(exc, TimeLimitExceeded):  # a pool that cannot kill raises the hard limit in the task
+        return Outcome(Kind.TIMEOUT, exc=exc, traceback=traceback_text(exc, skip=1), runtime=runtime)
     if not isinstance(exc, (Retry, Reject)):
         try:
             exc = retry_automatically(call, exc) or exc
