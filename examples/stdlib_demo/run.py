@@ -124,20 +124,20 @@ def round_trips(count: int) -> list[float]:
     return times
 
 
-def show_findings(found: Sequence[Found], root: str) -> None:
+def show_findings(found: Sequence[Found]) -> None:
     """Print the ten longest functions and the totals."""
     longest = sorted(found, key=lambda item: (-item["longest_lines"], item["path"]))[:10]
-    rows = [
-        (str(item["longest_lines"]), f"{item['longest']}  ({short(item['path'], root)})") for item in longest
-    ]
+    rows = [(str(item["longest_lines"]), f"{item['longest']}  ({short(item['path'])})") for item in longest]
     print("\nThe ten longest functions\n" + table(("lines", "function"), rows))
     totals = [sum(item[key] for item in found) for key in ("functions", "classes", "lines")]
     print("\n  {:,} functions, {:,} classes, {:,} lines in {:,} files".format(*totals, len(found)))
 
 
-def short(path: str, root: str) -> str:
-    """A path as seen from the library's folder."""
-    return path.removeprefix(root).lstrip("/")
+def short(path: str) -> str:
+    """A path as seen from the library's folder, or from where packages are installed."""
+    for name in ("purelib", "stdlib"):
+        path = path.removeprefix(sysconfig.get_path(name))
+    return path.lstrip("/")
 
 
 def show_proof(job: Job, history: History, found: Sequence[Found]) -> bool:
@@ -145,13 +145,13 @@ def show_proof(job: Job, history: History, found: Sequence[Found]) -> bool:
     submitted = len(job.files)
     finished = len(history.ends)
     lost = submitted - finished
+    sign = "=" if lost == 0 else "≠"
     right = [item["path"] for item in found] == [str(path) for path in job.files]
     proven = lost == 0 and right and sum(history.ends.values()) >= submitted
     print("\nThe proof, from the journal that the jobs wrote themselves")
-    print(f"  submitted {submitted:,} = finished {finished:,}; lost {lost}; run again {history.run_again}")
-    print(
-        f"  results read back: {len(found):,}, {'each the right one' if right else 'NOT what was submitted'}"
-    )
+    print(f"  submitted {submitted:,} {sign} finished {finished:,}; lost {lost}")
+    print(f"  run again {history.run_again}: those that ran, or had not been settled, when a kill came")
+    print(f"  results read back: {len(found):,}, {'each the right one' if right else 'NOT what was submitted'}")
     print("  every job survived" if proven else "  FAILED")
     return proven
 
@@ -175,12 +175,10 @@ def demo(folder: Path, executors: int) -> bool:
         times = round_trips(ROUND_TRIPS)
     finally:
         status = worker.stop()
-    show_findings(found, sysconfig.get_path("stdlib"))
+    show_findings(found)
     cuts = statistics.quantiles(times, n=100)
     print(f"\n  {len(files) / seconds:,.0f} jobs a second over {seconds:.1f} s, both kills included")
-    print(
-        f"  submit to result, idle worker: p50 {cuts[49]:.2f} ms, p99 {cuts[98]:.2f} ms, {len(times)} tries"
-    )
+    print(f"  submit to result, idle worker: p50 {cuts[49]:.2f} ms, p99 {cuts[98]:.2f} ms, {len(times)} tries")
     proven = show_proof(job, history, found)
     if status:
         print(f"  but the worker ended with status {status}")
@@ -191,9 +189,7 @@ def main() -> int:
     """Read the command line; 0 when every job was done."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
     parser.add_argument("--executors", type=int, default=2, help="processes that run jobs (default 2)")
-    parser.add_argument(
-        "--folder", type=Path, help="keep queue, journal and log there (default: a temporary one)"
-    )
+    parser.add_argument("--folder", type=Path, help="keep queue, journal and log there (default: a temporary one)")
     chosen = parser.parse_args()
     if chosen.folder:
         folder = chosen.folder.resolve()

@@ -15,9 +15,7 @@ from umbel import Umbel
 
 FOLDER = Path(os.environ["STDLIB_DEMO_FOLDER"])
 
-app = Umbel(
-    "stdlib-demo", broker=f"sqlite:///{FOLDER / 'demo.db'}", backend=f"sqlite:///{FOLDER / 'demo.db'}"
-)
+app = Umbel("stdlib-demo", broker=f"sqlite:///{FOLDER / 'demo.db'}", backend=f"sqlite:///{FOLDER / 'demo.db'}")
 journal = Journal(FOLDER / "journal")
 
 
