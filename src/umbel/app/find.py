@@ -49,7 +49,7 @@ def find_app(name: str) -> Umbel:
 
 
 def import_modules(app: Umbel) -> None:
-    """Import the modules with the app's tasks (`include`, `imports`, autodiscovery); AppNotFound where one cannot be."""
+    """Import the modules of `include`, `imports` and autodiscovery; AppNotFound where one cannot be."""
     try:
         app.import_default_modules()
     except ImproperlyConfigured:

@@ -260,8 +260,8 @@ class Logging:
         """Write what this process and its children print with Python into the logger `name`."""
         logger = get_logger(name)
         logger.propagate = True
-        sys.stdout = LoggingProxy(logger, loglevel or "WARNING")  # type: ignore[assignment]
-        sys.stderr = LoggingProxy(logger, loglevel or "WARNING")  # type: ignore[assignment]
+        sys.stdout = LoggingProxy(logger, loglevel or "WARNING")
+        sys.stderr = LoggingProxy(logger, loglevel or "WARNING")
 
     def supports_color(self, colorize: bool | None = None, logfile: str | None = None) -> bool:
         """Tell whether lines are coloured: as asked, as `worker_log_color` says, else on a terminal only."""

@@ -51,6 +51,7 @@ class ContextFilter(logging.Filter):
         self._process_name = process_name
 
     def filter(self, record: logging.LogRecord) -> bool:
+        """Complete the record; keep it."""
         record.processName = self._process_name()
         add_task(record)
         return True
@@ -74,16 +75,20 @@ class ColorFormatter(logging.Formatter):
         self.use_color = use_color
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        """Return the line with an escaped message."""
         record.message = escape(record.message.rstrip("\n"))
         return super().formatMessage(record)
 
     def formatException(self, ei: Any) -> str:  # noqa: N802 - logging's name
+        """Return the traceback, indented."""
         return _INDENT + escape(super().formatException(ei))
 
     def formatStack(self, stack_info: str) -> str:  # noqa: N802 - logging's name
+        """Return the stack, indented."""
         return _INDENT + escape(super().formatStack(stack_info))
 
     def format(self, record: logging.LogRecord) -> str:
+        """Return the whole text of a record."""
         # Other formatters keep their own form of the exception in the record.
         record.exc_text = None
         text = super().format(record)
@@ -96,6 +101,7 @@ class TaskFormatter(ColorFormatter):
     """Text lines that may name the task: `%(task_id)s`, `%(task_name)s`. Celery: `celery.app.log.TaskFormatter`."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """Return the whole text of a record."""
         add_task(record)
         for name in ("task_id", "task_name"):
             if getattr(record, name) is None:
@@ -104,9 +110,10 @@ class TaskFormatter(ColorFormatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, process, pid, message; task, exception and extras where there are any."""
+    """One JSON object a line: time, level, logger, process, pid, message; task, exception and extras if any."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """Return the whole text of a record."""
         add_task(record)
         moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         entry: dict[str, Any] = {

@@ -40,7 +40,7 @@ def nodesplit(name: str) -> tuple[str | None, str]:
 
 
 def default_nodename(hostname: str | None) -> str:
-    """Fill in what a node name leaves out: `None` is `umbel@<this machine>`, `x` is `umbel@x`, `w@` is `w@<this machine>`."""
+    """Fill in what a node name leaves out: None is `umbel@<this machine>`, `x` `umbel@x`, `w@` `w@<this machine>`."""
     name, host = nodesplit(hostname or "")
     return nodename(name or DEFAULT_NAME, host or gethostname())
 
@@ -70,5 +70,5 @@ def node_format(text: str, name: str, **more: str) -> str:
 
 
 def expand_file_name(text: str, node: str, index: int = 0) -> str:
-    """Expand a file name: as `node_format`, `%i` as the process' index (0 is no executor), `%I` as `-index` or nothing."""
+    """Expand a file name: as `node_format`, with `%i` as the process' index and `%I` as `-index` or nothing."""
     return node_format(text, node, i=str(index), I=f"-{index}" if index else "")

@@ -210,10 +210,7 @@ def _everything(state: State, letter: DeadLetter, *, with_args: bool) -> dict[st
         "head": f"{len(message.head)} bytes",
         "body": f"{len(message.body)} bytes",
     }
-    try:
-        headers = dict(protocol.headers_of(message.head))
-    except Exception as error:
-        return entry | {"headers": f"cannot be read: {error}"}
+    headers = protocol.headers_of(message.head)
     hidden = {} if with_args else dict.fromkeys(_ARGUMENTS)
     entry["headers"] = {
         name: value for name, value in headers.items() if name not in hidden and value not in (None, [], {})

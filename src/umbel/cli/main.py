@@ -94,7 +94,7 @@ def _load_plugin(point: Any) -> click.Command | None:
     """Load a command of another package; one that is broken is told about and is as good as absent."""
     try:
         command = point.load()
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with it must not break the others
         click.echo(f"The plugin {point.name} ({point.value}) cannot be loaded: {error!r}", err=True)
         return None
     if not isinstance(command, click.Command):

@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -91,7 +91,14 @@ class Group(_Suggesting, click.Group):
         return f"there is no command {name!r}.{nearest(name, names)} There are: {', '.join(names)}"
 
 
-class LogLevel(click.ParamType):
+if TYPE_CHECKING:
+    _ParamType = click.ParamType[Any]
+else:
+    # Generic in newer versions of click only.
+    _ParamType = click.ParamType
+
+
+class LogLevel(_ParamType):
     """Name of a log level in any case."""
 
     name = "level"
@@ -106,7 +113,7 @@ class LogLevel(click.ParamType):
         return name
 
 
-class CommaList(click.ParamType):
+class CommaList(_ParamType):
     """Names with commas between them."""
 
     name = "list"
@@ -118,7 +125,7 @@ class CommaList(click.ParamType):
         return [name for part in parts if (name := str(part).strip())]
 
 
-class Json(click.ParamType):
+class Json(_ParamType):
     """A JSON array or object."""
 
     def __init__(self, kind: type[list[Any] | dict[str, Any]]) -> None:
@@ -139,7 +146,7 @@ class Json(click.ParamType):
         return found
 
 
-class IsoTime(click.ParamType):
+class IsoTime(_ParamType):
     """A time in ISO 8601, aware (without a zone it is UTC); optionally seconds from now instead."""
 
     def __init__(self, *, or_seconds: bool = False) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -31,10 +32,8 @@ def result(
 
     found: Any = _task_of(state, task).AsyncResult(task_id) if task else state.app.AsyncResult(task_id)
     if wait:
-        try:
+        with suppress(NotReady):
             found.get(timeout=wait, propagate=False)
-        except NotReady:
-            pass
     status = str(found.state)
     told = {"id": task_id, "state": status, "lifecycle": str(found.lifecycle)}
     if as_json:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["worker"]
 
-_PICKLE_AS_ROOT = """this worker would run as root and accept pickle, so that whoever can write to the broker is root here.
+_PICKLE_AS_ROOT = """this worker would run as root and accept pickle: who can write to the broker could be root.
 Run it as another user, take pickle out of accept_content, or set C_FORCE_ROOT=1 in the environment if you must"""
 #: What the worker itself takes from the command line.
 _PASSED_ON = (
@@ -43,8 +43,8 @@ _PASSED_ON = (
 def worker(ctx: click.Context, state: State, /, **options: Any) -> int:
     """Start a worker.
 
-    After `--`, settings may be given: `-- worker_lease=60 .prefetch_multiplier=1` (a name that begins with a dot belongs
-    to `worker`). TERM stops it warm: running tasks are finished, what has not started goes back; QUIT, or INT
+    After `--`, settings may be given: `-- worker_lease=60 .prefetch_multiplier=1` (a name that begins with a dot
+    belongs to `worker`). TERM stops it warm: running tasks are finished, what has not started goes back; QUIT, or INT
     twice, stops it at once.
     """
     from umbel.app.find import import_modules

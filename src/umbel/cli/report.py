@@ -1,0 +1,44 @@
+"""`umbel report`: what a bug report needs."""
+
+from __future__ import annotations
+
+import sqlite3
+from importlib.metadata import PackageNotFoundError, version
+
+import click
+
+from umbel.cli.banner import platform_lines
+from umbel.cli.parts import Command
+from umbel.cli.state import State, pass_state
+
+__all__ = ["report"]
+
+_PACKAGES = ("msgspec", "click", "redis", "amqp", "psycopg", "pydantic", "celery")
+
+
+@click.command(cls=Command)
+@pass_state
+def report(state: State, /) -> None:
+    """Print versions, platform, engine and settings; secrets are hidden."""
+    lines = [*platform_lines(), ("sqlite", sqlite3.sqlite_version), *_packages()]
+    if state.app_name or state.given is not None:
+        app = state.app
+        caps = app.engine.caps
+        lines += [
+            ("app", f"{app.main or '?'} ({len(app.tasks)} tasks)"),
+            ("durability", f"class {caps.durability}, {caps.durability_text}"),
+        ]
+    for name, text in lines:
+        state.echo(f"{name + ':':<12}{text}")
+    if state.app_name or state.given is not None:
+        state.echo("\n[settings]\n" + state.app.conf.humanize(with_defaults=False))
+
+
+def _packages() -> list[tuple[str, str]]:
+    found = []
+    for name in _PACKAGES:
+        try:
+            found.append((name, version(name)))
+        except PackageNotFoundError:
+            continue
+    return found
