@@ -1,4 +1,4 @@
-"""What type checkers must accept and refuse: a line that must be refused says so at its end with the code of the error."""
+"""What type checkers must accept and refuse; a refused line names the error that it must get."""
 
 from __future__ import annotations
 

@@ -200,6 +200,27 @@ class Client:
             message.head = template.write(fields, reply_to=self._app.thread_oid)
         return message
 
+    def _plain_messages(self, plan: Plan, calls: Sequence[tuple[Sequence[Any], Mapping[str, Any]]]) -> list[Message]:
+        """The same as `message` for many calls without options; what does not change is looked up once."""
+        options, route, template, levels = plan.options, plan.route, plan.template, plan.levels
+        assert template is not None
+        origin, reply_to, write = self.origin, self._app.thread_oid, template.write
+        priority = options.priority or 0
+        messages: list[Message] = []
+        for task_id, (args, kwargs) in zip(new_id.many(len(calls)), calls, strict=True):
+            body = encode_body(args, kwargs, None, serializer=options.serializer, compression=options.compression)
+            fields = HeadFields(
+                task_id,
+                timelimit=options.timelimit,
+                argsrepr=safe_repr(args, levels),
+                kwargsrepr=safe_repr(kwargs, levels) if kwargs else "{}",
+                origin=origin,
+                ignore_result=options.ignore_result,
+            )
+            head = write(fields, reply_to=reply_to)
+            messages.append(Message(task_id, plan.name, route.routing_key, head, body.data, route.exchange, priority))
+        return messages
+
     def _fill(self, message: Message, fields: HeadFields, call: Mapping[str, Any], plan: Plan) -> None:
         """Put the options of one call into its message and headers."""
         now, zone = self._clock.now(), plan.zone
@@ -274,7 +295,10 @@ class Client:
     ) -> list[str]:
         """Store many calls of one plan in one step; return their ids in order."""
         calls = list(calls)
-        messages = [self.message(plan, args, kwargs, call) for args, kwargs in calls]
+        if not call and plan.options.expires is None and plan.template is not None and requests.top() is None:
+            messages = self._plain_messages(plan, calls)
+        else:
+            messages = [self.message(plan, args, kwargs, call) for args, kwargs in calls]
         told: list[Any] = []
         if somebody_listens():
             both = [

@@ -32,23 +32,31 @@ class IdSource:
     def __call__(self) -> str:
         """Return a new id as text."""
         with self._lock:
-            position = self._position
-            if position >= len(self._random):
-                self._random = self._entropy(8 * _BLOCK).hex()
-                position = 0
-            self._position = position + 16
-            tail = self._random[position : position + 16]
-            milliseconds = int(self._clock() * 1000)
-            if milliseconds > self._last:
-                self._last = milliseconds
-                self._counter = 0
-            elif self._counter < 0xFFF:
-                self._counter += 1
-            else:
-                self._last += 1
-                self._counter = 0
-            stamp = f"{self._last:012x}"
-            return f"{stamp[:8]}-{stamp[8:]}-7{self._counter:03x}-{_VARIANT[tail[0]]}{tail[1:4]}-{tail[4:]}"
+            return self._next(int(self._clock() * 1000))
+
+    def many(self, count: int) -> list[str]:
+        """Return `count` new ids in order."""
+        with self._lock:
+            now = int(self._clock() * 1000)
+            return [self._next(now) for _ in range(count)]
+
+    def _next(self, milliseconds: int) -> str:
+        position = self._position
+        if position >= len(self._random):
+            self._random = self._entropy(8 * _BLOCK).hex()
+            position = 0
+        self._position = position + 16
+        tail = self._random[position : position + 16]
+        if milliseconds > self._last:
+            self._last = milliseconds
+            self._counter = 0
+        elif self._counter < 0xFFF:
+            self._counter += 1
+        else:
+            self._last += 1
+            self._counter = 0
+        stamp = f"{self._last:012x}"
+        return f"{stamp[:8]}-{stamp[8:]}-7{self._counter:03x}-{_VARIANT[tail[0]]}{tail[1:4]}-{tail[4:]}"
 
 
 new_id = IdSource()
