@@ -41,7 +41,8 @@ class Bench:
         return {
             "PATH": "/usr/local/bin:/usr/bin:/bin",
             "HOME": str(self.folder),
-            "PYTHONPATH": str(APPS),
+            # The umbel of this checkout, whichever one the interpreter has installed.
+            "PYTHONPATH": f"{APPS}:{HERE.parent / 'src'}",
             "BENCH_URL": self.url,
             "BENCH_MARKER": str(self.marker),
             "BENCH_RESULTS": "1" if self.results else "0",
