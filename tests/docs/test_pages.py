@@ -1,0 +1,62 @@
+"""Every page's code runs, prints what the page shows, and its links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.docs.pages import PAGES, ROOT, Player, blocks_of, is_runnable, matches
+
+RUNNABLE = [page for page in PAGES if any(is_runnable(block) for block in blocks_of(page))]
+_LINK = re.compile(r"\[[^\]\n]+\]\(([^)\s]+)\)")
+_HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+@pytest.fixture
+def player(tmp_path, wait_until):
+    player = Player(tmp_path, wait_until)
+    yield player
+    player.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", RUNNABLE, ids=name_of)
+def test_the_code_of_a_page_runs(page, player) -> None:
+    for block in blocks_of(page):
+        player.play(block)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_lead_to_pages_and_headings(page) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    for link in _LINK.findall(text):
+        if link.startswith(("http://", "https://", "mailto:")):
+            continue
+        place, _, anchor = link.partition("#")
+        target = (page.parent / place).resolve() if place else page
+        assert target.exists(), link
+        if anchor:
+            anchors = {_anchor(heading) for heading in _HEADING.findall(target.read_text())}
+            assert anchor in anchors, link
+
+
+def _anchor(heading: str) -> str:
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def test_every_page_is_reached_from_the_index() -> None:
+    index = ROOT / "docs" / "index.md"
+    linked = {(index.parent / link.partition("#")[0]).resolve() for link in _LINK.findall(index.read_text())}
+    missing = [name_of(page) for page in PAGES if page.is_relative_to(ROOT / "docs") and page != index]
+    assert [name for name in missing if (ROOT / name) not in linked] == []
+
+
+def test_an_expectation_can_fail() -> None:
+    assert matches("a ... c", "a b c\n")
+    assert not matches("a ... c", "a b d\n")
