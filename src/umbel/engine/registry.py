@@ -125,6 +125,4 @@ def _unknown(scheme: str, url: str) -> ImproperlyConfigured:
         )
     near = get_close_matches(scheme, [*_ENGINES, *_PLANNED], n=1)
     hint = f"did you mean {near[0]}://? " if near else ""
-    return ImproperlyConfigured(
-        f"{mask_url(url)}: no engine answers to {scheme}://; {hint}there are {there_are}"
-    )
+    return ImproperlyConfigured(f"{mask_url(url)}: no engine answers to {scheme}://; {hint}there are {there_are}")

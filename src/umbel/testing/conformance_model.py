@@ -38,7 +38,8 @@ class _Copy:
 
 class EngineMachine(RuleBasedStateMachine):
     """Publish, lease, start, extend, settle, crash and recover, in any order. Set `open` to a function that
-    returns a fresh engine."""
+    returns a fresh engine.
+    """
 
     open: ClassVar[Callable[[], Engine]]
 

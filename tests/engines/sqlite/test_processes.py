@@ -20,7 +20,7 @@ def spawn(work: Callable[[], None]) -> int:
         try:
             work()
             os._exit(0)
-        except BaseException as error:  # noqa: BLE001
+        except BaseException as error:
             print(repr(error), flush=True)
             os._exit(1)
     return pid

@@ -25,9 +25,7 @@ _lock = threading.Lock()
 def open_engine(url: str, options: Mapping[str, Any]) -> Engine:
     """Open `memory://` (an engine of its own) or `memory://name` (one for all who say the name in this process)."""
     if options:
-        raise ImproperlyConfigured(
-            f"the memory engine has no options; remove {', '.join(map(repr, sorted(options)))}"
-        )
+        raise ImproperlyConfigured(f"the memory engine has no options; remove {', '.join(map(repr, sorted(options)))}")
     name = url.partition("://")[2].strip("/")
     with _lock:
         state = _named.get(name) or State()

@@ -228,9 +228,7 @@ class MemoryBroker:
         """Tell where the messages are."""
         found: dict[str, Stage] = {}
         with self._state.changed:
-            tickets = {
-                seq: held.ticket for owner in self._state.owners.values() for seq, held in owner.held.items()
-            }
+            tickets = {seq: held.ticket for owner in self._state.owners.values() for seq, held in owner.held.items()}
             buried = {letter.message.id for letter in self._state.letters.values()}
             for id_ in ids:
                 stages = {Stage.DEAD} if id_ in buried else set()

@@ -121,9 +121,7 @@ class MemoryWatch(_Waiter):
 
     def _look(self) -> bool:
         news = {
-            id_: self._state.changes[id_]
-            for id_, seen in self._seen.items()
-            if self._state.changes.get(id_, 0) > seen
+            id_: self._state.changes[id_] for id_, seen in self._seen.items() if self._state.changes.get(id_, 0) > seen
         }
         self._seen.update(news)
         return bool(news)

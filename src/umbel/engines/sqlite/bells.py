@@ -98,7 +98,7 @@ class Bell:
     def _restore(self) -> None:
         """Put the pipe back when somebody has removed it."""
         try:
-            if os.stat(self._path).st_ino == self._inode:
+            if self._path.stat().st_ino == self._inode:
                 return
         except OSError:
             pass
@@ -119,7 +119,7 @@ class Bell:
         with self._lock:
             if self._reader >= 0 and self.audible:
                 with contextlib.suppress(OSError):
-                    if os.stat(self._path).st_ino == self._inode:
+                    if self._path.stat().st_ino == self._inode:
                         self._path.unlink()
             self._close_files()
 
@@ -186,7 +186,7 @@ class Ringer:
     def ring(self, kind: str) -> None:
         """Ring every bell of this kind. Never fails: who waits looks by itself now and then."""
         try:
-            changed = os.stat(self._folder).st_mtime_ns
+            changed = os.stat(self._folder).st_mtime_ns  # noqa: PTH116 - every publish pays it
         except OSError:
             return
         with self._lock:
@@ -203,7 +203,7 @@ class Ringer:
 
     def _refresh(self, changed: int) -> None:
         with contextlib.suppress(OSError):
-            names = {name for name in os.listdir(self._folder) if name[:2] in {"q-", "r-", "b-"}}
+            names = {path.name for path in Path(self._folder).iterdir() if path.name[:2] in {"q-", "r-", "b-"}}
             for name in list(self._open):
                 if name not in names or not self._is_same(name):
                     os.close(self._open.pop(name))
@@ -213,7 +213,7 @@ class Ringer:
 
     def _is_same(self, name: str) -> bool:
         try:
-            return os.stat(Path(self._folder, name)).st_ino == os.fstat(self._open[name]).st_ino
+            return Path(self._folder, name).stat().st_ino == os.fstat(self._open[name]).st_ino
         except OSError:
             return False
 

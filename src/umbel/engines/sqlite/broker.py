@@ -103,9 +103,7 @@ class SqliteBroker:
 
     def commit(self, owner: str, settlements: Sequence[Settlement], now: float) -> list[Any]:
         """Apply record, follow-ups and end of lease of each settlement in one transaction; return stale tags."""
-        settled = self._database.write(
-            settling.commit, self._queues, self._database.openings, owner, settlements, now
-        )
+        settled = self._database.write(settling.commit, self._queues, self._database.openings, owner, settlements, now)
         if settled.recorded:
             self._ringer.ring(bells.RESULT)
         if settled.returned:

@@ -9,9 +9,9 @@ from collections.abc import Collection
 from umbel.core.message import DeadLetter, Message
 from umbel.engines.sqlite import messages
 
-_COLUMNS = (
-    "number, id, task, queue, head, body, exchange, priority, expires, generation, reason, buried, crashes"
-)
+_SELECT = """
+SELECT number, id, task, queue, head, body, exchange, priority, expires, generation, reason, buried, crashes
+FROM dead WHERE """
 
 
 def bury(connection: sqlite3.Connection, message: Message, reason: str, now: float) -> None:
@@ -38,7 +38,7 @@ def bury(connection: sqlite3.Connection, message: Message, reason: str, now: flo
 def browse(connection: sqlite3.Connection, after: int, limit: int) -> list[DeadLetter]:
     """Return letters with a number above `after`, oldest first."""
     rows = connection.execute(
-        f"SELECT {_COLUMNS} FROM dead WHERE number > ? ORDER BY number LIMIT ?",
+        _SELECT + "number > ? ORDER BY number LIMIT ?",
         (after, limit),
     )
     return [_letter(*row) for row in rows]
@@ -49,7 +49,7 @@ def pick(
 ) -> list[DeadLetter]:
     """Return the letters with these numbers or ids; both None means all."""
     rows = connection.execute(
-        f"SELECT {_COLUMNS} FROM dead WHERE ?1 OR number IN (SELECT value FROM json_each(?2)) "
+        _SELECT + "?1 OR number IN (SELECT value FROM json_each(?2)) "  # noqa: S608 - constants
         "OR id IN (SELECT value FROM json_each(?3)) ORDER BY number",
         (numbers is None and ids is None, json.dumps(list(numbers or ())), json.dumps(list(ids or ()))),
     )
@@ -81,7 +81,7 @@ def drop(connection: sqlite3.Connection, numbers: Collection[int]) -> int:
 
 def _letter(
     number: int,
-    id: str,
+    id_: str,
     task: str,
     queue: str,
     head: bytes,
@@ -95,7 +95,7 @@ def _letter(
     crashes: int,
 ) -> DeadLetter:
     message = Message(
-        id,
+        id_,
         task,
         queue,
         head,

@@ -73,14 +73,10 @@ def promote(connection: sqlite3.Connection, now: float) -> None:
         (now, _PROMOTE),
     ).fetchall()
     connection.executemany("INSERT INTO ready VALUES (?, ?, ?)", [row[:3] for row in rows])
-    connection.executemany(
-        "DELETE FROM scheduled WHERE due = ? AND seq = ?", [(row[3], row[2]) for row in rows]
-    )
+    connection.executemany("DELETE FROM scheduled WHERE due = ? AND seq = ?", [(row[3], row[2]) for row in rows])
 
 
-def take(
-    connection: sqlite3.Connection, queues: Sequence[tuple[str, int]], lease: Lease, now: float
-) -> list[Delivery]:
+def take(connection: sqlite3.Connection, queues: Sequence[tuple[str, int]], lease: Lease, now: float) -> list[Delivery]:
     """Lease up to the limit: each queue its share first, then whoever has more."""
     promote(connection, now)
     owner = keep_owner(connection, lease.owner, now + lease.seconds)
@@ -103,9 +99,7 @@ def keep_owner(connection: sqlite3.Connection, name: str, deadline: float) -> in
     return int(connection.execute(_KEEP_OWNER, (name, deadline)).fetchall()[0][0])
 
 
-def _take_from(
-    connection: sqlite3.Connection, queue: tuple[str, int], owner: int, limit: int
-) -> list[Delivery]:
+def _take_from(connection: sqlite3.Connection, queue: tuple[str, int], owner: int, limit: int) -> list[Delivery]:
     if limit <= 0:
         return []
     name, number = queue
@@ -133,9 +127,7 @@ def held(connection: sqlite3.Connection, owner: int, tags: Iterable[Any]) -> dic
     """Return tag → token of those messages that `owner` holds."""
     wanted = [tag for tag in tags if type(tag) is int]
     if len(wanted) == 1:
-        rows = connection.execute(
-            "SELECT seq, token FROM lease WHERE owner = ? AND seq = ?", (owner, wanted[0])
-        )
+        rows = connection.execute("SELECT seq, token FROM lease WHERE owner = ? AND seq = ?", (owner, wanted[0]))
     else:
         rows = connection.execute(
             "SELECT l.seq, l.token FROM json_each(?) AS j CROSS JOIN lease AS l ON l.owner = ? AND l.seq = j.value",
@@ -201,10 +193,7 @@ def take_over(
         )
         if got:
             connection.execute("UPDATE owner SET lost = 1 WHERE id = ?", (number,))
-        if (
-            dead
-            and not connection.execute("SELECT 1 FROM lease WHERE owner = ? LIMIT 1", (number,)).fetchone()
-        ):
+        if dead and not connection.execute("SELECT 1 FROM lease WHERE owner = ? LIMIT 1", (number,)).fetchone():
             emptied.append(name)
         taken += got
         if len(taken) >= lease.limit:

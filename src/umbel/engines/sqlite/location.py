@@ -61,9 +61,7 @@ class Location:
                 f"cannot open {self.file}: the directory {folder} does not exist; create it or change the URL"
             ) from None
         except IsADirectoryError:
-            raise OperationalError(
-                f"cannot open {self.file}: it is a directory; the URL must name a file"
-            ) from None
+            raise OperationalError(f"cannot open {self.file}: it is a directory; the URL must name a file") from None
         except OSError as error:
             if Path(self.file).exists():
                 return

@@ -44,9 +44,7 @@ class Queues:
             self._last = first + count
             return first
 
-    def find(
-        self, connection: sqlite3.Connection, openings: int, names: Iterable[str]
-    ) -> list[tuple[str, int]]:
+    def find(self, connection: sqlite3.Connection, openings: int, names: Iterable[str]) -> list[tuple[str, int]]:
         """Return (name, number) of those queues that exist."""
         numbers = self.numbers(connection, openings)
         found = []

@@ -17,10 +17,7 @@ _STORE = "INSERT OR IGNORE INTO result (id, state, final, expires, meta) VALUES 
 def put(connection: sqlite3.Connection, records: Sequence[Record], now: float) -> list[str]:
     """Store states in order; return the ids of those that met a terminal state."""
     keys = [(record.id, now) for record in records]
-    rows = [
-        (record.id, record.state, record.state in READY_STATES, record.expires, record.meta)
-        for record in records
-    ]
+    rows = [(record.id, record.state, record.state in READY_STATES, record.expires, record.meta) for record in records]
     if len(rows) > 1:
         connection.execute("SAVEPOINT batch")
         connection.executemany(_CLEAR, keys)
@@ -71,13 +68,12 @@ def expire(connection: sqlite3.Connection, now: float, limit: int) -> int:
 
 def has_expired(connection: sqlite3.Connection, now: float) -> bool:
     """Tell without the write lock whether `expire` would find something."""
-    for table in ("result", "revoked"):
-        if connection.execute(
-            f"SELECT 1 FROM {table} WHERE expires > 0 AND expires <= ? LIMIT 1",
-            (now,),
-        ).fetchone():
-            return True
-    return False
+    row = connection.execute(
+        "SELECT EXISTS (SELECT 1 FROM result WHERE expires > 0 AND expires <= ?1) "
+        "OR EXISTS (SELECT 1 FROM revoked WHERE expires > 0 AND expires <= ?1)",
+        (now,),
+    ).fetchone()
+    return bool(row[0])
 
 
 def revoke(connection: sqlite3.Connection, records: Sequence[Record], now: float) -> list[str]:
@@ -96,17 +92,13 @@ def revoke(connection: sqlite3.Connection, records: Sequence[Record], now: float
 
 def _remove_waiting(connection: sqlite3.Connection, id_: str) -> bool:
     """Remove the copies of a message that wait; False when there was none or one is leased."""
-    rows = connection.execute(
-        "SELECT seq, queue, -priority, due FROM message WHERE id = ?", (id_,)
-    ).fetchall()
+    rows = connection.execute("SELECT seq, queue, -priority, due FROM message WHERE id = ?", (id_,)).fetchall()
     removed = 0
     for seq, queue, rank, due in rows:
         gone = connection.execute(
             "DELETE FROM ready WHERE queue = ? AND rank = ? AND seq = ?", (queue, rank, seq)
         ).rowcount
-        gone = (
-            gone or connection.execute("DELETE FROM scheduled WHERE due = ? AND seq = ?", (due, seq)).rowcount
-        )
+        gone = gone or connection.execute("DELETE FROM scheduled WHERE due = ? AND seq = ?", (due, seq)).rowcount
         if gone:
             connection.execute("DELETE FROM message WHERE seq = ?", (seq,))
             removed += 1

@@ -106,9 +106,7 @@ def check(connection: sqlite3.Connection, file: str) -> bool:
             )
         return version == VERSION
     if mark != 0 or version != 0 or connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
-        raise ImproperlyConfigured(
-            f"{file} is a SQLite database of another program: give umbel a file of its own"
-        )
+        raise ImproperlyConfigured(f"{file} is a SQLite database of another program: give umbel a file of its own")
     return False
 
 

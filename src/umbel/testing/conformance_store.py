@@ -1,0 +1,224 @@
+"""What every store, bus, atomic commit and keeper of dead letters does, as tests."""
+# ruff: noqa: D102 - the name of a test is its sentence
+
+from __future__ import annotations
+
+import threading
+import time
+
+from umbel.core.message import End, Record, Stage
+from umbel.engine.seam import Atomic, Bus, DeadLetters, Engine, Lease
+from umbel.testing.conformance_parts import DEADLINE, NOW, Suite, done, ids, message
+
+
+class DeadLetterSuite(Suite):
+    """What every engine that keeps dead letters does."""
+
+    @staticmethod
+    def dead(engine: Engine) -> DeadLetters:
+        """Return the dead letters of the engine under test."""
+        assert engine.dead is not None
+        return engine.dead
+
+    def test_a_dead_message_is_kept_with_its_reason_and_can_be_sent_again(self, engine: Engine) -> None:
+        self.broker(engine).publish([message("a", priority=2)], NOW)
+        (got,) = self.take(engine)
+        self.broker(engine).settle("me", [done(got, end=End.CRASHED)], NOW)
+        (got,) = self.take(engine)
+        self.broker(engine).settle("me", [done(got, end=End.DEAD, reason="died twice")], NOW + 1)
+        self.store(engine).put([Record("a", "FAILURE", b"{}")], NOW)
+        (letter,) = self.dead(engine).browse()
+        assert (letter.reason, letter.buried, letter.crashes) == ("died twice", NOW + 1, 1)
+        assert (letter.message.id, letter.message.queue, letter.message.priority) == ("a", "q", 2)
+        assert self.broker(engine).find(["a"], NOW) == {"a": Stage.DEAD}
+        assert self.dead(engine).revive([letter.number], NOW + 2) == 1
+        assert self.dead(engine).browse() == []
+        assert self.store(engine).get(["a"], NOW + 2) == {}
+        (again,) = self.take(engine, now=NOW + 2)
+        assert (again.id, again.crashes, again.body) == ("a", 0, got.body)
+
+    def test_letters_are_browsed_in_pages_picked_and_dropped(self, engine: Engine) -> None:
+        dead = self.dead(engine)
+        for n in range(5):
+            dead.bury(message(f"id{n}"), f"reason {n}", NOW)
+        page = dead.browse(limit=2)
+        rest = dead.browse(after=page[-1].number, limit=100)
+        assert [letter.message.id for letter in page + rest] == [f"id{n}" for n in range(5)]
+        assert [letter.reason for letter in dead.pick([page[0].number], ["id4"])] == ["reason 0", "reason 4"]
+        assert dead.pick([], []) == []
+        assert len(dead.pick(None, None)) == 5
+        assert dead.drop([page[0].number, page[1].number, 10**9]) == 2
+        assert dead.revive([page[0].number], NOW) == 0
+        assert len(dead.browse()) == 3
+
+
+class StoreSuite(Suite):
+    """What every store does."""
+
+    def test_what_is_put_is_read_and_unknown_ids_are_left_out(self, engine: Engine) -> None:
+        record = Record("a", "STARTED", b'{"x": 1}', NOW + 10)
+        assert self.store(engine).put([record], NOW) == []
+        assert self.store(engine).get(["a", "b"], NOW) == {"a": record}
+        assert self.store(engine).get(["a"], NOW + 10) == {}
+        assert self.store(engine).get([], NOW) == {}
+
+    def test_a_terminal_state_never_changes(self, engine: Engine) -> None:
+        store = self.store(engine)
+        assert store.put([Record("a", "STARTED", b"1"), Record("a", "SUCCESS", b"2")], NOW) == []
+        assert store.put([Record("a", "FAILURE", b"3"), Record("b", "RETRY", b"4")], NOW) == ["a"]
+        assert store.put([Record("b", "CUSTOM", b"5")], NOW) == []
+        got = store.get(["a", "b"], NOW)
+        assert (got["a"].state, got["a"].meta) == ("SUCCESS", b"2")
+        assert (got["b"].state, got["b"].meta) == ("CUSTOM", b"5")
+
+    def test_forgotten_and_expired_records_make_room(self, engine: Engine) -> None:
+        store = self.store(engine)
+        store.put([Record("a", "SUCCESS", b"1"), Record("b", "SUCCESS", b"1", NOW + 1)], NOW)
+        store.forget(["a", "unknown"])
+        assert store.put([Record("a", "FAILURE", b"2"), Record("b", "FAILURE", b"2")], NOW + 1) == []
+        assert {record.state for record in store.get(["a", "b"], NOW + 1).values()} == {"FAILURE"}
+
+    def test_expire_drops_what_is_over_up_to_its_limit(self, engine: Engine) -> None:
+        store = self.store(engine)
+        store.put([Record(f"{n}", "SUCCESS", b"", NOW + 1) for n in range(5)], NOW)
+        store.put([Record("kept", "SUCCESS", b"")], NOW)
+        store.revoke([Record("r", "REVOKED", b"", NOW + 1), Record("s", "REVOKED", b"")], NOW)
+        assert store.expire(NOW) == 0
+        assert store.expire(NOW + 1, limit=3) == 3
+        assert store.expire(NOW + 1) == 3
+        assert store.get(["kept"], NOW + 1).keys() == {"kept"}
+        assert store.revoked(["r", "s"]) == {"s"}
+
+    def test_revoking_ends_what_waits_and_marks_what_is_leased(self, engine: Engine) -> None:
+        broker, store = self.broker(engine), self.store(engine)
+        broker.publish([message("leased"), message("ready"), message("later", due=NOW + 99)], NOW)
+        (got,) = self.take(engine, limit=1)
+        names = ["leased", "ready", "later", "unknown"]
+        ended = store.revoke([Record(name, "REVOKED", b"{}") for name in names], NOW)
+        assert ended == ["ready", "later"]
+        assert store.revoked([*names, "never"]) == set(names)
+        assert store.get(names, NOW).keys() == {"ready", "later"}
+        assert self.take(engine, now=NOW + 100) == []
+        assert broker.settle("me", [done(got)], NOW) == []
+
+    def test_a_watch_sees_what_is_stored_before_and_while_it_waits(self, engine: Engine) -> None:
+        store = self.store(engine)
+        watch = store.watch()
+        store.put([Record("early", "SUCCESS", b"")], NOW)
+        watch.add(["early", "late"])
+        assert watch.wait(DEADLINE) is True
+        assert watch.wait(0.01) is False
+        writer = threading.Timer(0.05, store.put, ([Record("late", "SUCCESS", b"")], NOW))
+        writer.start()
+        assert watch.wait(DEADLINE) is True
+        writer.join()
+        watch.discard(["early", "late"])
+        store.put([Record("other", "SUCCESS", b"")], NOW)
+        assert watch.wait(0.01) is False
+        watch.close()
+
+    def test_a_watch_misses_nothing_when_results_are_forgotten(self, engine: Engine) -> None:
+        store, watch = self.store(engine), self.store(engine).watch()
+        for n in range(5):
+            watch.add([f"{n}"])
+            store.put([Record(f"{n}", "STARTED", b"")], NOW)
+            assert watch.wait(DEADLINE) is True
+            store.put([Record(f"{n}", "SUCCESS", b"")], NOW)
+            assert watch.wait(DEADLINE) is True
+            watch.discard([f"{n}"])
+            store.forget([f"{n}"])
+        watch.close()
+
+    def test_a_watch_can_be_woken(self, engine: Engine) -> None:
+        watch = self.store(engine).watch()
+        waker = threading.Timer(0.05, watch.wake)
+        waker.start()
+        began = time.monotonic()
+        assert watch.wait(DEADLINE) is False
+        assert time.monotonic() - began < DEADLINE / 2
+        waker.join()
+        watch.close()
+
+
+class AtomicSuite(Suite):
+    """What every engine whose broker and store are one database does."""
+
+    @staticmethod
+    def atomic(engine: Engine) -> Atomic:
+        """Return the atomic commit of the engine under test."""
+        assert engine.atomic is not None
+        return engine.atomic
+
+    def test_an_outcome_is_applied_whole(self, engine: Engine) -> None:
+        self.broker(engine).publish([message("a")], NOW)
+        (got,) = self.take(engine)
+        settlement = done(got, record=Record("a", "SUCCESS", b"1"), publish=(message("next"), message("a")))
+        assert self.atomic(engine).commit("me", [settlement], NOW) == []
+        assert self.store(engine).get(["a"], NOW)["a"].state == "SUCCESS"
+        assert ids(self.take(engine)) == ["next", "a"]
+
+    def test_of_a_stale_outcome_nothing_is_applied(self, engine: Engine) -> None:
+        self.broker(engine).publish([message("a"), message("b")], NOW)
+        first, second = self.take(engine, seconds=1.0)
+        self.broker(engine).recover(Lease(("q",), "heir", 1, 30.0), NOW + 2)
+        outcomes = [
+            done(item, record=Record(item.id, "SUCCESS", b""), publish=(message(f"after {item.id}"),))
+            for item in (first, second)
+        ]
+        assert self.atomic(engine).commit("me", outcomes, NOW + 2) == [first.tag]
+        assert self.store(engine).get(["a", "b"], NOW + 2).keys() == {"b"}
+        assert ids(self.take(engine, now=NOW + 2)) == ["after b"]
+
+    def test_a_refused_record_still_ends_the_lease(self, engine: Engine) -> None:
+        self.broker(engine).publish([message("a")], NOW)
+        self.store(engine).put([Record("a", "REVOKED", b"")], NOW)
+        (got,) = self.take(engine)
+        assert self.atomic(engine).commit("me", [done(got, record=Record("a", "SUCCESS", b""))], NOW) == []
+        assert self.store(engine).get(["a"], NOW)["a"].state == "REVOKED"
+        assert self.broker(engine).find(["a"], NOW) == {}
+
+    def test_a_follow_up_that_cannot_be_routed_becomes_a_dead_letter(self, engine: Engine) -> None:
+        self.broker(engine).publish([message("a")], NOW)
+        (got,) = self.take(engine)
+        lost = message("lost", exchange="nowhere")
+        assert self.atomic(engine).commit("me", [done(got, publish=(lost,))], NOW) == []
+        assert engine.dead is not None
+        (letter,) = engine.dead.browse()
+        assert letter.message.id == "lost"
+        assert "nowhere" in letter.reason
+
+
+class BusSuite(Suite):
+    """What every bus does."""
+
+    @staticmethod
+    def bus(engine: Engine) -> Bus:
+        """Return the bus of the engine under test."""
+        assert engine.bus is not None
+        return engine.bus
+
+    def test_every_listener_of_a_topic_hears_what_is_sent_from_now_on(self, engine: Engine) -> None:
+        bus = self.bus(engine)
+        bus.send("t", [b"before"], NOW)
+        one, two, other = bus.listen(["t"]), bus.listen(["u", "t"]), bus.listen(["u"])
+        bus.send("t", [b"1", b"2"], NOW)
+        assert one.receive(DEADLINE) == [("t", b"1"), ("t", b"2")]
+        assert two.receive(DEADLINE) == [("t", b"1"), ("t", b"2")]
+        assert other.receive(0.01) == []
+        assert one.receive(0.01) == []
+        for listener in (one, two, other):
+            listener.close()
+
+    def test_receiving_waits_for_what_is_sent_and_can_be_woken(self, engine: Engine) -> None:
+        listener = self.bus(engine).listen(["t"])
+        sender = threading.Timer(0.05, self.bus(engine).send, ("t", [b"1"], NOW))
+        sender.start()
+        assert listener.receive(DEADLINE) == [("t", b"1")]
+        sender.join()
+        waker = threading.Timer(0.05, listener.wake)
+        waker.start()
+        began = time.monotonic()
+        assert listener.receive(DEADLINE) == []
+        assert time.monotonic() - began < DEADLINE / 2
+        waker.join()
+        listener.close()
