@@ -39,6 +39,8 @@ worker_logger = logging.getLogger("celery.worker")
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "FATAL")
 _REDIRECTED = "celery.redirected"
+#: A longer line is logged in pieces (characters).
+_LONGEST = 1 << 16
 
 
 class _Process:
@@ -137,18 +139,27 @@ class LoggingProxy:
         self._here = threading.local()
 
     def write(self, data: str | bytes) -> int:
-        """Log each line that is not empty; what logging itself writes meanwhile is dropped."""
+        """Log each whole line that is not empty; what logging itself writes meanwhile is dropped."""
         text = data.decode(errors="backslashreplace") if isinstance(data, bytes) else data
-        if self.closed or getattr(self._here, "writing", False):
-            return 0
+        if not self.closed and not getattr(self._here, "writing", False):
+            *lines, rest = (self._held() + text).split("\n")
+            self._here.held = rest if len(rest) < _LONGEST else ""
+            self._log(lines if len(rest) < _LONGEST else [*lines, rest])
+        return len(data)
+
+    def _held(self) -> str:
+        """What this thread has written of a line so far; `print` writes a line in pieces."""
+        held: str = getattr(self._here, "held", "")
+        return held
+
+    def _log(self, lines: list[str]) -> None:
         self._here.writing = True
         try:
-            for line in text.splitlines():
+            for line in lines:
                 if line.strip():
                     self.logger.log(self.loglevel, "%s", line.rstrip())
         finally:
             self._here.writing = False
-        return len(data)
 
     def writelines(self, sequence: Iterable[str]) -> None:
         """Write each part."""
@@ -156,7 +167,10 @@ class LoggingProxy:
             self.write(part)
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Log what this thread has written of a line."""
+        if self._held() and not getattr(self._here, "writing", False):
+            rest, self._here.held = self._here.held, ""
+            self._log([rest])
 
     def close(self) -> None:
         """Write nothing any more."""

@@ -100,7 +100,7 @@ def refuse_pickle_as_root(app: Umbel) -> None:
 
     if not hasattr(os, "getuid") or os.getuid() != 0 or os.environ.get("C_FORCE_ROOT"):
         return
-    if any("pickle" in content_type for content_type in accept_set(app.conf.accept_content)):
+    if accept_set(["pickle"]) & accept_set(app.conf.accept_content):
         raise SecurityError(_PICKLE_AS_ROOT)
 
 
