@@ -21,7 +21,7 @@ class SqliteBroker:
     def __init__(self, database: Database, ringer: Ringer) -> None:
         self._database = database
         self._ringer = ringer
-        self._queues = messages.Queues()
+        self._queues = messages.Queues(lambda: database.openings)
         self._bells = bells.Own(database.location.bells, bells.QUEUE)
         self._turn = 0
 
@@ -33,7 +33,7 @@ class SqliteBroker:
 
     def _declare(self, connection: sqlite3.Connection, queues: Sequence[Queue]) -> None:
         for queue in queues:
-            self._queues.create(connection, self._database.openings, queue.name)
+            self._queues.create(connection, queue.name)
             messages.bind(connection, queue)
 
     def publish(self, messages_: Sequence[Message], now: float) -> list[Refusal]:
@@ -43,7 +43,7 @@ class SqliteBroker:
         return refused
 
     def _insert(self, connection: sqlite3.Connection, batch: Sequence[Message], now: float) -> list[Refusal]:
-        return messages.insert(connection, self._queues, self._database.openings, batch, now)
+        return messages.insert(connection, self._queues, batch, now)
 
     # --- leases --------------------------------------------------------------------------------------------
 
@@ -69,7 +69,7 @@ class SqliteBroker:
     def _look(
         self, connection: sqlite3.Connection, lease: Lease, began: float, now: float
     ) -> tuple[list[tuple[str, int]], bool, float | None]:
-        queues = self._queues.find(connection, self._database.openings, lease.queues)
+        queues = self._queues.find(connection, lease.queues)
         if len(queues) > 1:
             # Round robin: every call begins with the next queue.
             first = self._turn % len(queues)
@@ -103,7 +103,7 @@ class SqliteBroker:
 
     def commit(self, owner: str, settlements: Sequence[Settlement], now: float) -> list[Any]:
         """Apply record, follow-ups and end of lease of each settlement in one transaction; return stale tags."""
-        settled = self._database.write(settling.commit, self._queues, self._database.openings, owner, settlements, now)
+        settled = self._database.write(settling.commit, self._queues, owner, settlements, now)
         if settled.recorded:
             self._ringer.ring(bells.RESULT)
         if settled.returned:
@@ -156,7 +156,7 @@ class SqliteBroker:
 
     def revive(self, numbers: Collection[int], now: float) -> int:
         """Send letters again; return how many."""
-        sent = self._database.write(dead.revive, self._queues, self._database.openings, numbers, now)
+        sent = self._database.write(dead.revive, self._queues, numbers, now)
         self._ringer.ring(bells.QUEUE)
         return sent
 

@@ -45,6 +45,7 @@ class Database:
         self._local = threading.local()
         self._slots: weakref.WeakSet[_Slot] = weakref.WeakSet()
         self._slots_lock = threading.Lock()
+        self._turn = threading.RLock()
         #: Grows whenever a connection is opened: what was remembered about the file may be out of date.
         self.openings = 0
         _databases.add(self)
@@ -52,7 +53,8 @@ class Database:
     def write(self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `work(connection, …)` as one transaction: all of it is stored, or none and an error is raised."""
         slot = self._slot()
-        with slot.lock:
+        # Threads of one process queue up here: the database's own lock can only be asked for again and again.
+        with self._turn, slot.lock:
             connection = slot.raw or self._open(slot)
             try:
                 connection.execute("BEGIN IMMEDIATE")
@@ -174,12 +176,13 @@ class Database:
         return min(pause * 1.5, _LONGEST_PAUSE)
 
     def _abandon(self, slot: _Slot, connection: sqlite3.Connection, error: sqlite3.Error | None) -> None:
+        # Before the lock is let go: nobody may write with what this transaction made others remember.
+        self.openings += 1
         if connection.in_transaction:
             with contextlib.suppress(sqlite3.Error):
                 connection.execute("ROLLBACK")
         if connection.in_transaction or (error is not None and failures.is_broken(error)):
             self._discard(slot)
-        self.openings += 1
 
     @staticmethod
     def _discard(slot: _Slot) -> None:

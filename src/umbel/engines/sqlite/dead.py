@@ -59,13 +59,12 @@ def pick(
 def revive(
     connection: sqlite3.Connection,
     queues: messages.Queues,
-    openings: int,
     numbers: Collection[int],
     now: float,
 ) -> int:
     """Publish letters again and forget their results; what cannot be routed stays among the dead."""
     letters = pick(connection, list(numbers), None)
-    refused = messages.insert(connection, queues, openings, [letter.message for letter in letters], now)
+    refused = messages.insert(connection, queues, [letter.message for letter in letters], now)
     unroutable = {refusal.index for refusal in refused}
     sent = [letter for index, letter in enumerate(letters) if index not in unroutable]
     connection.executemany("DELETE FROM result WHERE id = ?", [(letter.message.id,) for letter in sent])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from umbel.core.errors import Unroutable
 from umbel.core.message import Message
@@ -24,14 +24,17 @@ _Row = tuple[str, int, int, str, int, float, float, float, bytes, bytes, int]
 class Queues:
     """The numbers of the queues of one file, remembered while its connections stay open."""
 
-    def __init__(self) -> None:
+    def __init__(self, openings: Callable[[], int]) -> None:
+        #: Asked inside each transaction: it changes when a connection is opened or a transaction is given up.
+        self._count_openings = openings
         self._numbers: dict[str, int] = {}
         self._openings = -1
         self._last = 0
         self._lock = threading.Lock()
 
-    def numbers(self, connection: sqlite3.Connection, openings: int) -> dict[str, int]:
+    def numbers(self, connection: sqlite3.Connection) -> dict[str, int]:
         """Return name → number of the queues known so far, from the file after a failure or a new connection."""
+        openings = self._count_openings()
         if openings != self._openings:
             self._numbers = dict(connection.execute("SELECT name, id FROM queue").fetchall())
             self._openings = openings
@@ -44,9 +47,9 @@ class Queues:
             self._last = first + count
             return first
 
-    def find(self, connection: sqlite3.Connection, openings: int, names: Iterable[str]) -> list[tuple[str, int]]:
+    def find(self, connection: sqlite3.Connection, names: Iterable[str]) -> list[tuple[str, int]]:
         """Return (name, number) of those queues that exist."""
-        numbers = self.numbers(connection, openings)
+        numbers = self.numbers(connection)
         found = []
         for name in names:
             number = numbers.get(name)
@@ -58,9 +61,9 @@ class Queues:
             found.append((name, number))
         return found
 
-    def create(self, connection: sqlite3.Connection, openings: int, name: str) -> int:
+    def create(self, connection: sqlite3.Connection, name: str) -> int:
         """Return the number of a queue, made now unless it exists; call it inside a write transaction."""
-        found = self.find(connection, openings, (name,))
+        found = self.find(connection, (name,))
         if found:
             return found[0][1]
         number = connection.execute("INSERT INTO queue (name) VALUES (?)", (name,)).lastrowid
@@ -69,11 +72,9 @@ class Queues:
         return number
 
 
-def insert(
-    connection: sqlite3.Connection, queues: Queues, openings: int, messages: Sequence[Message], now: float
-) -> list[Refusal]:
+def insert(connection: sqlite3.Connection, queues: Queues, messages: Sequence[Message], now: float) -> list[Refusal]:
     """Store messages as ready or scheduled; a message that is stored already is left alone."""
-    numbers = queues.numbers(connection, openings)
+    numbers = queues.numbers(connection)
     rows: list[_Row] = []
     refusals: list[Refusal] = []
     last_due = 0.0
@@ -86,7 +87,7 @@ def insert(
         else:
             names = (message.queue,)
         for name in names:
-            number = numbers.get(name) or queues.create(connection, openings, name)
+            number = numbers.get(name) or queues.create(connection, name)
             last_due = max(last_due, message.due)
             rows.append(
                 (

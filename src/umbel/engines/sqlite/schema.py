@@ -96,8 +96,7 @@ def check(connection: sqlite3.Connection, file: str) -> bool:
 
     Raises ImproperlyConfigured for a file of a newer umbel or of another program.
     """
-    version = _pragma(connection, "user_version")
-    mark = _pragma(connection, "application_id")
+    version, mark, tables = _look(connection)
     if mark == APPLICATION_ID:
         if version > VERSION:
             raise ImproperlyConfigured(
@@ -105,7 +104,7 @@ def check(connection: sqlite3.Connection, file: str) -> bool:
                 "upgrade umbel here, or use another file"
             )
         return version == VERSION
-    if mark != 0 or version != 0 or connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
+    if mark != 0 or version != 0 or tables:
         raise ImproperlyConfigured(f"{file} is a SQLite database of another program: give umbel a file of its own")
     return False
 
@@ -120,6 +119,19 @@ def migrate(connection: sqlite3.Connection, file: str) -> None:
             connection.execute(statement)
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def _look(connection: sqlite3.Connection) -> tuple[int, int, int]:
+    """Return version, mark and number of tables, all of one moment: another process may be migrating."""
+    alone = not connection.in_transaction
+    if alone:
+        connection.execute("BEGIN")
+    try:
+        tables = int(connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
+        return _pragma(connection, "user_version"), _pragma(connection, "application_id"), tables
+    finally:
+        if alone:
+            connection.execute("ROLLBACK")
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> int:

@@ -81,7 +81,6 @@ def _bury(connection: sqlite3.Connection, settlement: Settlement, now: float) ->
 def commit(
     connection: sqlite3.Connection,
     queues: messages.Queues,
-    openings: int,
     owner: str,
     settlements: Sequence[Settlement],
     now: float,
@@ -93,6 +92,6 @@ def commit(
         results.put(connection, records, now)
     follow_ups = [message for settlement in valid for message in settlement.publish]
     if follow_ups:
-        for refusal in messages.insert(connection, queues, openings, follow_ups, now):
+        for refusal in messages.insert(connection, queues, follow_ups, now):
             bury(connection, follow_ups[refusal.index], str(refusal.error), now)
     return Settled(settled.stale, settled.returned or bool(follow_ups), bool(records))
