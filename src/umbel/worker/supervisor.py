@@ -41,6 +41,8 @@ class Child:
 
     slot: int
     pid: int
+    #: The last job that its slot's previous executor had begun.
+    begun_before: int
     born: float = field(default_factory=time.monotonic)
 
 
@@ -134,6 +136,7 @@ class Supervisor:
         session = self._session
         if session is None or self._level:
             return
+        begun = session.progress.slot(slot).started()
         ours, theirs = socket.socketpair()
         try:
             pid = self._launcher.fork_executor(slot, session.progress, ours, theirs, session.link.sock)
@@ -142,7 +145,7 @@ class Supervisor:
             return
         finally:
             theirs.close()
-        session.executors[pid] = Child(slot, pid)
+        session.executors[pid] = Child(slot, pid, begun)
         with suppress(OSError):
             # A consumer that is gone is dealt with when its end is reaped.
             session.link.send(Note("executor", slot=slot, pid=pid), ours.fileno())
@@ -225,7 +228,8 @@ class Supervisor:
         if status == 0 or time.monotonic() - child.born > _HEALTHY_AFTER:
             self._backoff = _BACKOFF_FIRST
             self._start_executor(child.slot)
-        elif time.monotonic() - child.born > 0.5:
+        elif session.progress.slot(child.slot).started() > child.begun_before or time.monotonic() - child.born > 0.5:
+            # It was up and a task took it down: that is no reason to leave the slot empty.
             self._start_executor(child.slot)
         else:
             self._postpone(child.slot, f"executor {child.slot} (pid {child.pid}) ended right after its start ({how})")

@@ -1,0 +1,364 @@
+"""A small laboratory: real workers on a SQLite file, producers, signals, and the checker at the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.process.checker import FINAL_STATES, Final, Rules, Verdict, check
+from tests.process.jobs import make_app
+from tests.process.journal import Journal
+
+ROOT = Path(__file__).resolve().parents[2]
+#: Short leases: what a frozen worker holds comes back soon.
+SETTINGS: dict[str, Any] = {"worker_lease": 6.0, "worker_heartbeat": 1.0}
+#: Executors lead groups of their own; the consumer stays in the supervisor's.
+_READY = re.compile(r" ready\.$", re.M)
+
+
+def wait(condition: Callable[[], object], seconds: float = 15.0, what: str = "the condition") -> None:
+    """Return as soon as the condition holds; fail at the deadline, saying what never came."""
+    deadline = time.monotonic() + seconds
+    pause = 0.002
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {seconds:g} s in vain for {what}")
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.05)
+
+
+def alive(pid: int) -> bool:
+    """Tell whether a process exists and is not a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def children(pid: int) -> list[int]:
+    """Return the children of a process."""
+    try:
+        return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+class Worker:
+    """One `umbel worker` in a session of its own, and the processes it is made of."""
+
+    def __init__(self, lab: Lab, name: str, arguments: Sequence[str], environment: dict[str, str]) -> None:
+        self.lab = lab
+        self.name = name
+        self.log = lab.folder / f"{name}.log"
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "umbel", "-A", "tests.process.worker_app", "worker", "-n", name, *arguments],
+                cwd=lab.folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.pid = self.process.pid
+
+    def text(self) -> str:
+        """Return the log so far."""
+        return self.log.read_text(errors="replace")
+
+    def said(self, words: str) -> bool:
+        """Tell whether the log contains these words."""
+        return words in self.text()
+
+    def wait_ready(self, seconds: float = 20.0) -> Worker:
+        """Wait until the worker says that it is ready."""
+        wait(lambda: _READY.search(self.text()) or self.process.poll() is not None, seconds, f"{self.name} ready")
+        assert self.process.poll() is None, f"{self.name} ended at once: {self.text()[-3000:]}"
+        return self
+
+    def executors(self) -> list[int]:
+        """Return the executors that are up."""
+        return [pid for pid in children(self.pid) if _group(pid) == pid and alive(pid)]
+
+    def consumer(self) -> int:
+        """Return the consumer, 0 when there is none now."""
+        # An executor that has just been forked is in the same group, but it has one thread.
+        return next((pid for pid in children(self.pid) if _group(pid) == self.pid and _threads(pid) > 1), 0)
+
+    def everybody(self) -> list[int]:
+        """Return every process of the worker."""
+        return [self.pid, *children(self.pid)]
+
+    def kill_executor(self, rng: random.Random) -> bool:
+        """SIGKILL one executor; False when there was none at this moment."""
+        found = self.executors()
+        if not found:
+            return False
+        pid = rng.choice(found)
+        self.lab.journal.write("kill", pids=[pid])
+        return _signal(pid, signal.SIGKILL)
+
+    def kill_consumer(self) -> bool:
+        """SIGKILL the consumer, and with it its session."""
+        pid = self.consumer()
+        if not pid:
+            return False
+        self.lab.journal.write("kill", pids=children(self.pid), session=True)
+        return _signal(pid, signal.SIGKILL)
+
+    def kill(self) -> None:
+        """SIGKILL the supervisor; the kernel and closed sockets end the others."""
+        pids = self.everybody()
+        self.lab.journal.write("kill", pids=pids, session=True)
+        _signal(self.pid, signal.SIGKILL)
+        self.process.wait(10)
+        wait(lambda: not any(map(alive, pids)), 10, "the children of a killed supervisor to end")
+
+    def stop(self, signum: int = signal.SIGTERM) -> None:
+        """Send a signal to the supervisor."""
+        _signal(self.pid, signum)
+
+    def wait_exit(self, seconds: float = 20.0) -> int:
+        """Wait until the worker has ended; return its status."""
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{self.name} did not end within {seconds:g} s") from None
+
+    def clean_up(self) -> None:
+        """Kill whatever is left of it."""
+        pids = self.everybody() if self.process.poll() is None else []
+        for pid in [*pids, self.pid]:
+            for kill in (os.killpg, os.kill):
+                try:
+                    if kill is os.kill and not alive(pid):
+                        continue
+                    kill(pid, signal.SIGCONT)
+                    kill(pid, signal.SIGKILL)
+                except (ProcessLookupError, PermissionError):
+                    continue
+        if self.process.poll() is None:
+            self.process.wait(10)
+
+
+def _threads(pid: int) -> int:
+    try:
+        return len(list(Path(f"/proc/{pid}/task").iterdir())) if alive(pid) else 0
+    except OSError:
+        return 0
+
+
+def _group(pid: int) -> int:
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return 0
+
+
+def _signal(pid: int, signum: int) -> bool:
+    try:
+        os.kill(pid, signum)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+class Lab:
+    """A folder with a queue, a journal, and the workers of one test."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.folder = folder
+        self.file = folder / "queue.db"
+        self.url = f"sqlite:///{self.file}"
+        self.journal = Journal(folder / "journal.jsonl")
+        self.seed = seed
+        self.rng = random.Random(seed)
+        self.workers: list[Worker] = []
+        self.app = make_app(self.url, SETTINGS)
+        self.dead_ids: list[str] = []
+        print(f"seed {seed}, folder {folder}")
+
+    # --- workers -----------------------------------------------------------------------------------------------
+
+    def environment(self, settings: dict[str, Any] | None = None, **more: str) -> dict[str, str]:
+        """Return the environment of a process of this lab."""
+        return {
+            **os.environ,
+            "LAB_URL": self.url,
+            "LAB_JOURNAL": str(self.journal.path),
+            "LAB_SETTINGS": json.dumps({**SETTINGS, **(settings or {})}),
+            "PYTHONPATH": str(ROOT),
+            "PYTHONFAULTHANDLER": "1",
+            **more,
+        }
+
+    def worker(
+        self, *arguments: str, settings: dict[str, Any] | None = None, ready: bool = True, **environment: str
+    ) -> Worker:
+        """Start a worker; by default with two executors, and wait until it is ready."""
+        name = f"w{len(self.workers) + 1}"
+        if "-c" not in arguments and "-P" not in arguments:
+            arguments = ("-c", "2", *arguments)
+        if "-l" not in arguments:
+            arguments = ("-l", "WARNING", *arguments)
+        if ready and arguments[arguments.index("-l") + 1] == "WARNING":
+            arguments = tuple("INFO" if argument == "WARNING" else argument for argument in arguments)
+        worker = Worker(self, name, arguments, self.environment(settings, **environment))
+        self.workers.append(worker)
+        return worker.wait_ready() if ready else worker
+
+    def python(self, code: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        """Start a Python process of this lab that runs `code` with `lab_app` at hand."""
+        prelude = "import os, sys, json\nfrom tests.process import journal\nfrom tests.process.worker_app import app\n"
+        return subprocess.Popen(
+            [sys.executable, "-c", prelude + code, *arguments],
+            cwd=self.folder,
+            env=self.environment(**environment),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    # --- producers ---------------------------------------------------------------------------------------------
+
+    def send(self, task: str, *args: Any, **options: Any) -> str:
+        """Send one task, journalled before and after; return its id."""
+        from umbel.app.ids import new_id
+
+        id = options.pop("task_id", None) or new_id()
+        self.journal.write("intended", id)
+        try:
+            self.app.tasks[task].apply_async(args, task_id=id, **options)
+        except Exception as error:
+            self.journal.write("error", id, error=repr(error))
+            raise
+        self.journal.write("returned", id)
+        return id
+
+    def send_many(self, task: str, count: int, *args: Any, **options: Any) -> list[str]:
+        """Send some tasks."""
+        return [self.send(task, *args, **options) for _ in range(count)]
+
+    def load(self, task: str, *, shortest: float, longest: float, waiting: int = 60) -> Load:
+        """Keep about `waiting` tasks queued until the load is stopped."""
+        return Load(self, task, (shortest, longest), waiting)
+
+    # --- looking -----------------------------------------------------------------------------------------------
+
+    def waiting(self) -> int:
+        """How many messages are ready, scheduled or leased."""
+        return sum(d.ready + d.scheduled + d.leased for d in self.app.broker.depth([], time.time()).values())
+
+    def wait_started(self, id: str, seconds: float = 15.0) -> None:
+        """Wait until a run of this id has said that it starts."""
+        wait(lambda: id in self.journal.ids("start"), seconds, f"the start of {id}")
+
+    def wait_states(self, ids: Iterable[str], seconds: float = 20.0) -> dict[str, Final]:
+        """Wait until every id has a final state or is a dead letter; return what they are."""
+        wanted = list(ids)
+        found: dict[str, Final] = {}
+
+        def all_final() -> bool:
+            found.update(self.finals([id for id in wanted if id not in found]))
+            for id in [id for id, final in found.items() if final.state not in FINAL_STATES and not final.dead]:
+                del found[id]
+            return len(found) == len(set(wanted))
+
+        try:
+            wait(all_final, seconds, "final states")
+        except AssertionError:
+            missing = [id for id in wanted if id not in found]
+            raise AssertionError(f"{len(missing)} have no final state after {seconds:g} s: {missing[:5]}") from None
+        return found
+
+    def finals(self, ids: Sequence[str]) -> dict[str, Final]:
+        """Read the states and dead letters of these ids."""
+        now = time.time()
+        store, letters = self.app.store, self.app.dead
+        assert store is not None
+        assert letters is not None
+        dead: dict[str, str] = {}
+        after = 0
+        while page := letters.browse(after=after, limit=500):
+            dead.update({letter.message.id: letter.reason or "no reason" for letter in page})
+            after = page[-1].number
+        finals: dict[str, Final] = {id: Final(dead=reason) for id, reason in dead.items() if id in set(ids)}
+        for start in range(0, len(ids), 500):
+            for id, record in store.get(ids[start : start + 500], now).items():
+                meta = json.loads(record.meta)
+                result = meta.get("result")
+                error = result.get("exc_type", "") if record.state == "FAILURE" and isinstance(result, dict) else ""
+                finals[id] = Final(record.state, result, error, dead.get(id, ""))
+        return finals
+
+    def drain(self, seconds: float = 30.0) -> None:
+        """Wait until no message waits or is held."""
+        wait(lambda: self.waiting() == 0, seconds, "the queues to be drained")
+        self.journal.write("drained")
+
+    def verdict(self, rules: Rules | None = None) -> Verdict:
+        """Check the whole history."""
+        ids = list(dict.fromkeys(self.journal.ids("intended")))
+        verdict = check(self.journal.events(), self.finals(ids), rules, left=self.waiting())
+        print(verdict)
+        return verdict
+
+    def prove(self, rules: Rules | None = None, seconds: float = 30.0) -> Verdict:
+        """Drain, check, and fail with what was broken."""
+        self.drain(seconds)
+        verdict = self.verdict(rules)
+        assert verdict.violations == [], str(verdict)
+        return verdict
+
+    def close(self) -> None:
+        """End every process, and print what helps to understand a failure."""
+        for worker in self.workers:
+            worker.clean_up()
+        self.app.close()
+        for worker in self.workers:
+            print(f"--- {worker.name} (pid {worker.pid}, status {worker.process.poll()}) ---")
+            lines = [line for line in worker.text().splitlines() if " succeeded in " not in line and not line.startswith("  . ")]
+            print("\n".join(lines)[-6000:])
+
+
+class Load:
+    """A producer thread that keeps some tasks queued."""
+
+    def __init__(self, lab: Lab, task: str, span: tuple[float, float], waiting: int) -> None:
+        self._lab = lab
+        self._task = task
+        self._span = span
+        self._most = waiting
+        self._rng = random.Random(lab.seed + 1)
+        self._stopping = threading.Event()
+        self.ids: list[str] = []
+        self.failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                if self._lab.waiting() < self._most:
+                    for _ in range(20):
+                        self.ids.append(self._lab.send(self._task, round(self._rng.uniform(*self._span), 4)))
+                self._stopping.wait(0.01)
+        except BaseException as error:
+            self.failure = error
+
+    def stop(self) -> None:
+        """Send no more."""
+        self._stopping.set()
+        self._thread.join(20)
+        assert self.failure is None, f"the producer failed: {self.failure!r}"
