@@ -41,6 +41,8 @@ logger = logging.getLogger("umbel.worker")
 
 #: A running task holds back what waits behind it no longer than this (seconds).
 _RECALL_AFTER = 0.03
+#: With more jobs in flight than this, reports are let gather for so many seconds.
+_CROWD, _GATHER = 32, 0.0005
 _TICK = 0.02
 _IDLE_TICK = 0.5
 #: An executor that takes part of a frame for longer than this is stuck.
@@ -156,6 +158,9 @@ class Consumer:
             self.join(slot, pid, sock)
         self.link.send(Note("ready"))
         while self._status is None:
+            if self.crew.busy() > _CROWD:
+                # Reports come one by one; read in company they cost a fraction.
+                time.sleep(_GATHER)
             for key, _events in self._selector.select(self._pause()):
                 self._on_event(key.fileobj, key.data)
             self._tick()
@@ -294,7 +299,8 @@ class Consumer:
             self._on_frame(member, frame, settlements)
         if settlements:
             self.settler.put(settlements)
-        self.feeder.room()
+        if member.wants_more():
+            self.feeder.room()
 
     def _on_frame(self, member: Member, frame: Up, settlements: list[Settlement]) -> None:
         if frame.ready:

@@ -77,6 +77,14 @@ class Member:
             self.load + cost <= HORIZON and sync_jobs < MAX_WAITING and self.waiting_bytes + size <= MAX_WAITING_BYTES
         )
 
+    def wants_more(self) -> bool:
+        """Tell whether it is worth planning again: half of what may wait here has been done."""
+        return (
+            self.load <= HORIZON / 2
+            and len(self.assigned) - self.async_jobs <= MAX_WAITING // 2
+            or bool(self.async_jobs)
+        )
+
     def assign(self, assigned: Assigned, size: int) -> None:
         """Count a job as given to this executor."""
         self.assigned[assigned.number] = assigned

@@ -39,7 +39,7 @@ def build_consumer(app: Any, options: WorkerOptions, owner: str, progress: Progr
     # A thread cannot give back what waits behind its task, so nothing ever does.
     one_at_a_time = options.prefetch_multiplier == 1 or shape is not None
     crew = Crew(async_limit=async_limit, one_at_a_time=one_at_a_time)
-    settler = Settler(app.engine, owner, clock, lambda _count: feeder.room())
+    settler = Settler(app.engine, owner, clock, crew.busy)
     feeder = Feeder(broker, store, lease, clock, app, crew, settler, options, _was_started)
     if signals.task_received.receivers:
         feeder.received = _announce_received

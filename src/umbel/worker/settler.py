@@ -17,6 +17,8 @@ logger = logging.getLogger("umbel.worker")
 
 #: The most settlements of one commit: bounds how long the database is locked.
 MAX_BATCH = 500
+#: With more jobs in flight than _FEW, a commit waits _GATHER seconds for company unless _FULL are there.
+_FEW, _FULL, _GATHER = 16, 100, 0.002
 _RETRY_FIRST = 0.05
 _RETRY_LAST = 2.0
 
@@ -30,14 +32,12 @@ class Settler(Service):
 
     name = "settler"
 
-    def __init__(
-        self, engine: Engine, owner: str, clock: Clock, committed: Callable[[int], None]
-    ) -> None:
+    def __init__(self, engine: Engine, owner: str, clock: Clock, in_flight: Callable[[], int]) -> None:
         super().__init__()
         self._engine = engine
         self._owner = owner
         self._clock = clock
-        self._committed = committed
+        self._in_flight = in_flight
         self._waiting: list[Settlement] = []
         self._changed = threading.Condition()
         self._busy = 0
@@ -70,17 +70,22 @@ class Settler(Service):
                 self._changed.wait_for(lambda: bool(self._waiting) or self.stopping.is_set())
                 if not self._waiting:
                     return
+            self._gather()
+            with self._changed:
                 batch = self._waiting[:MAX_BATCH]
                 del self._waiting[:MAX_BATCH]
                 self._busy = len(batch)
-            done = self._commit(batch)
+            self._commit(batch)
             with self._changed:
                 self._busy = 0
                 self._changed.notify_all()
-            if done:
-                self._committed(len(batch))
 
-    def _commit(self, batch: list[Settlement]) -> bool:
+    def _gather(self) -> None:
+        """While many tasks are on their way, let a few more outcomes come in: a commit costs as much as ten rows."""
+        if self._in_flight() > _FEW and len(self._waiting) < _FULL and not self.stopping.is_set():
+            self.stopping.wait(_GATHER)
+
+    def _commit(self, batch: list[Settlement]) -> None:
         delay = _RETRY_FIRST
         while True:
             try:
@@ -92,12 +97,12 @@ class Settler(Service):
                         "Stopping with %d outcomes not stored; their tasks will be delivered again",
                         len(batch),
                     )
-                    return False
+                    return
                 delay = min(delay * 2, _RETRY_LAST)
                 continue
             if stale:
                 self._tell_stale(batch, len(stale))
-            return True
+            return
 
     def _tell_stale(self, batch: list[Settlement], count: int) -> None:
         ended = sum(1 for settlement in batch if settlement.end is End.DONE)

@@ -209,6 +209,7 @@ class Database:
             self._local = threading.local()
             self._slots = weakref.WeakSet()
             self._slots_lock = threading.Lock()
+            self._turn = threading.RLock()
             self.openings += 1
             return
         for slot in list(self._slots):
