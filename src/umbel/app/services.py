@@ -16,6 +16,7 @@ from typing import Any
 from umbel.app import calling, loading
 from umbel.app import request as requests
 from umbel.app.client import Client
+from umbel.app.log import Logging
 from umbel.app.result import AsyncResult
 from umbel.app.signals import import_modules
 from umbel.app.signature import Signature, maybe_signature, signature
@@ -32,7 +33,6 @@ _LATER = {
     "WorkController": "start a worker with `umbel -A proj worker`",
     "Beat": "umbel has no scheduler yet",
     "events": "umbel has no events yet",
-    "log": "connect to the signals setup_logging and after_setup_logger",
     "loader": "umbel has no loaders: use include=, imports and autodiscover_tasks",
     "clock": "umbel orders nothing by logical clocks",
     "steps": "umbel has no bootsteps: connect to the worker signals",
@@ -164,6 +164,11 @@ class AppServices:
     def uses_utc_timezone(self) -> bool:
         """Whether the app's zone is UTC."""
         return self.timezone is UTC
+
+    @functools.cached_property
+    def log(self) -> Logging:
+        """Logging of this app (Celery: `app.log`): `setup`, `redirect_stdouts`, `get_default_logger`."""
+        return Logging(self)
 
     # --- programs ----------------------------------------------------------------------------------------------
 

@@ -105,9 +105,9 @@ def _load_plugin(point: Any) -> click.Command | None:
 
 def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
-        from importlib.metadata import version
+        from umbel.cli.banner import version_of_umbel
 
-        click.echo(version("umbel"))
+        click.echo(version_of_umbel())
         ctx.exit()
 
 

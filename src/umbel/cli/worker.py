@@ -48,7 +48,6 @@ def worker(ctx: click.Context, state: State, /, **options: Any) -> int:
     twice, stops it at once.
     """
     from umbel.app.find import import_modules
-    from umbel.app.log import Logging
 
     state.debug = state.debug or options["loglevel"] == "DEBUG"
     app = state.need_app("worker")
@@ -61,7 +60,7 @@ def worker(ctx: click.Context, state: State, /, **options: Any) -> int:
     with _pidfile(pidfile, program.hostname):
         import_modules(app)
         show_banner(state, program, options["loglevel"], logfile)
-        Logging(app).setup(
+        app.log.setup(
             options["loglevel"],
             logfile,
             redirect_stdouts=conf.worker_redirect_stdouts,
