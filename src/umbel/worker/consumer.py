@@ -41,6 +41,8 @@ logger = logging.getLogger("umbel.worker")
 
 #: A running task holds back what waits behind it no longer than this (seconds).
 _RECALL_AFTER = 0.03
+#: Looked up, not constructed: it happens for every task.
+_ENDS = tuple(End)
 #: With more jobs in flight than this, reports are let gather for so many seconds.
 _CROWD, _GATHER = 32, 0.0005
 _TICK = 0.02
@@ -294,27 +296,29 @@ class Consumer:
             # Its end is closed; what it had is dealt with when the supervisor says how the process ended.
             self._unregister(member)
             return
-        settlements: list[Settlement] = []
+        self._on_frames(member, frames)
+
+    def _on_frames(self, member: Member, frames: list[Up]) -> None:
+        reports: list[Report] = []
+        recalled: list[int] = []
         for frame in frames:
-            self._on_frame(member, frame, settlements)
-        if settlements:
-            self.settler.put(settlements)
+            reports += frame.reports
+            recalled += frame.recalled
+            if frame.ready:
+                member.ready = True
+            if frame.leaving:
+                member.leaving = True
+                logger.info("Executor %d (pid %d) is replaced after %s", member.index, member.pid, frame.leaving)
+        if reports:
+            back = self.crew.take_back(member, [report.number for report in reports])
+            self.settler.put(
+                [self._settlement(a, report) for a, report in zip(back, reports, strict=True) if a is not None]
+            )
+        if recalled:
+            returned = self.crew.take_back(member, recalled)
+            self.feeder.give_back([_again(assigned) for assigned in returned if assigned is not None])
         if member.wants_more():
             self.feeder.room()
-
-    def _on_frame(self, member: Member, frame: Up, settlements: list[Settlement]) -> None:
-        if frame.ready:
-            member.ready = True
-        if frame.leaving:
-            member.leaving = True
-            logger.info("Executor %d (pid %d) is replaced after %s", member.index, member.pid, frame.leaving)
-        for report in frame.reports:
-            assigned = self.crew.take_back(member, report.number)
-            if assigned is not None:
-                settlements.append(self._settlement(assigned, report))
-        if frame.recalled:
-            back = [self.crew.take_back(member, number) for number in frame.recalled]
-            self.feeder.give_back([_again(assigned) for assigned in back if assigned is not None])
 
     def _settlement(self, assigned: Assigned, report: Report) -> Settlement:
         delivery = assigned.delivery
@@ -324,7 +328,7 @@ class Consumer:
         return Settlement(
             delivery.tag,
             delivery.token,
-            End(report.end),
+            _ENDS[report.end],
             report.record,
             tuple(report.publish),
             report.due,
@@ -340,10 +344,7 @@ class Consumer:
         member = self.crew.members.get(note.slot)
         if member is None or member.pid != note.pid:
             return
-        settlements: list[Settlement] = []
-        for frame in member.reader.drain(member.sock):
-            self._on_frame(member, frame, settlements)
-        self.settler.put(settlements)
+        self._on_frames(member, member.reader.drain(member.sock))
         self._unregister(member)
         started = member.slot.started()
         left = self.crew.leave(member)

@@ -19,8 +19,8 @@ from umbel.worker.progress import Slot
 #: Work that may wait in an executor behind the running task, in seconds of expected run time.
 HORIZON = 0.010
 #: How many jobs and bytes may wait there at most.
-MAX_WAITING = 100
-MAX_WAITING_BYTES = 64 * 1024
+MAX_WAITING = 200
+MAX_WAITING_BYTES = 144 * 1024
 #: What a task of unknown length is taken to last: longer than the horizon, so that nothing waits behind it.
 UNKNOWN_RUNTIME = 1.0
 
@@ -221,10 +221,10 @@ class Crew:
             for number in numbers:
                 member.release(number)
 
-    def take_back(self, member: Member, number: int) -> Assigned | None:
-        """Count a job as come back from `member`."""
+    def take_back(self, member: Member, numbers: Iterable[int]) -> list[Assigned | None]:
+        """Count jobs as come back from `member`; None for those that it does not have."""
         with self._lock:
-            return member.release(number)
+            return [member.release(number) for number in numbers]
 
     def busy(self) -> int:
         """How many jobs the executors have."""

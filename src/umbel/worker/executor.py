@@ -14,7 +14,6 @@ import socket
 import sys
 import threading
 from collections import deque
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -203,8 +202,12 @@ class Executor:
 
     def _send(self, frame: Up) -> None:
         failpoint("report.before")
-        with self._sending, suppress(BrokenPipeError, ConnectionResetError):
-            self.sock.sendall(pack(frame))
+        with self._sending:
+            try:
+                self.sock.sendall(pack(frame))
+            except (BrokenPipeError, ConnectionResetError):
+                # The consumer is gone; so will be this process, as soon as it reads.
+                return
         failpoint("report.after")
 
     def _on_recall(self, _signum: int, _frame: FrameType | None) -> None:

@@ -33,7 +33,7 @@ logger = logging.getLogger("umbel.worker")
 #: How long an idle lease call waits for a message (seconds); `wake` ends it earlier.
 _IDLE_WAIT = 10.0
 #: The most messages one lease call asks for.
-_MAX_LEASE = 256
+_MAX_LEASE = 400
 #: Outcomes waiting to be stored beyond which nothing more is leased.
 _MAX_UNSETTLED = 4000
 #: Pause after the broker failed: first and last (seconds).
