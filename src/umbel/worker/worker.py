@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from umbel.app import signals
-from umbel.app.loading import import_default_modules
 from umbel.app.log import set_process_name
 from umbel.core.errors import ImproperlyConfigured, NotSupportedError
 from umbel.worker.options import WorkerOptions

@@ -139,11 +139,13 @@ def held(connection: sqlite3.Connection, owner: int, tags: Iterable[Any]) -> dic
 def start(connection: sqlite3.Connection, owner: str, tickets: Sequence[tuple[Any, int, int]]) -> list[Any]:
     """Write the tickets of the held messages; return the tags of the others."""
     number = number_of(connection, owner)
-    tokens = held(connection, number, (tag for tag, _, _ in tickets))
-    ours = [(ticket, number, tag) for tag, token, ticket in tickets if tokens.get(tag) == token]
-    connection.executemany("UPDATE lease SET ticket = ? WHERE owner = ? AND seq = ?", ours)
-    if len(ours) == len(tickets):
+    rows = [(ticket, number, tag, token) for tag, token, ticket in tickets if type(tag) is int]
+    marked = connection.executemany(
+        "UPDATE lease SET ticket = ? WHERE owner = ? AND seq = ? AND token = ?", rows
+    ).rowcount
+    if marked == len(tickets):
         return []
+    tokens = held(connection, number, (tag for tag, _, _ in tickets))
     return [tag for tag, token, _ in tickets if tokens.get(tag) != token]
 
 

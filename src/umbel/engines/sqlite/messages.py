@@ -18,6 +18,11 @@ _INSERT = """
 INSERT OR IGNORE INTO message (id, generation, queue, task, priority, due, expires, published, head, body, seq)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, max(?, coalesce((SELECT max(seq) FROM message), 0) + 1))"""
 
+#: The same where the number is known to be above all others.
+_INSERT_NUMBERED = """
+INSERT OR IGNORE INTO message (id, generation, queue, task, priority, due, expires, published, head, body, seq)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+
 _Row = tuple[str, int, int, str, int, float, float, float, bytes, bytes, int]
 
 
@@ -124,7 +129,10 @@ def _insert_one(connection: sqlite3.Connection, row: _Row, now: float) -> None:
 
 def _insert_many(connection: sqlite3.Connection, rows: list[_Row], now: float, *, scheduled: bool) -> None:
     after = connection.execute("SELECT coalesce(max(seq), 0) FROM message").fetchone()[0]
-    connection.executemany(_INSERT, rows)
+    if after >= rows[0][-1]:
+        # Another process has given higher numbers: go on after them.
+        rows = [(*row[:-1], after + place) for place, row in enumerate(rows, 1)]
+    connection.executemany(_INSERT_NUMBERED, rows)
     connection.execute(
         "INSERT INTO ready SELECT queue, -priority, seq FROM message WHERE seq > ? AND due <= ?", (after, now)
     )

@@ -21,21 +21,10 @@ class Settled(NamedTuple):
 
 def settle(
     connection: sqlite3.Connection, owner: str, settlements: Sequence[Settlement], now: float
-) -> tuple[list[Settlement], Settled]:
+) -> tuple[Sequence[Settlement], Settled]:
     """End the leases that `owner` still holds; return those settlements and what happened."""
     number = leases.number_of(connection, owner)
-    tokens = leases.held(connection, number, (settlement.tag for settlement in settlements))
-    valid: list[Settlement] = []
-    stale: list[Any] = []
-    for settlement in settlements:
-        if tokens.get(settlement.tag) == settlement.token:
-            del tokens[settlement.tag]
-            valid.append(settlement)
-        else:
-            stale.append(settlement.tag)
-    connection.executemany(
-        "DELETE FROM lease WHERE owner = ? AND seq = ?", [(number, settlement.tag) for settlement in valid]
-    )
+    valid, stale = _end_leases(connection, number, settlements)
     finished = [(settlement.tag,) for settlement in valid if settlement.end is End.DONE]
     connection.executemany("DELETE FROM message WHERE seq = ?", finished)
     returned = False
@@ -47,6 +36,37 @@ def settle(
                 _put_back(connection, settlement, now)
                 returned = True
     return valid, Settled(stale, returned, recorded=False)
+
+
+def _end_leases(
+    connection: sqlite3.Connection, owner: int, settlements: Sequence[Settlement]
+) -> tuple[Sequence[Settlement], list[Any]]:
+    """Remove the leases that are held with the right token; return those settlements and the tags of the others.
+
+    Nearly always all are held, which the number of removed rows tells; only else each is looked at.
+    """
+    rows = [(owner, settlement.tag, settlement.token) for settlement in settlements]
+    if all(type(tag) is int for _, tag, _ in rows):
+        connection.execute("SAVEPOINT ends")
+        removed = connection.executemany("DELETE FROM lease WHERE owner = ? AND seq = ? AND token = ?", rows).rowcount
+        if removed == len(rows):
+            connection.execute("RELEASE ends")
+            return settlements, []
+        connection.execute("ROLLBACK TO ends")
+        connection.execute("RELEASE ends")
+    tokens = leases.held(connection, owner, (settlement.tag for settlement in settlements))
+    valid: list[Settlement] = []
+    stale: list[Any] = []
+    for settlement in settlements:
+        if tokens.get(settlement.tag) == settlement.token:
+            del tokens[settlement.tag]
+            valid.append(settlement)
+        else:
+            stale.append(settlement.tag)
+    connection.executemany(
+        "DELETE FROM lease WHERE owner = ? AND seq = ?", [(owner, settlement.tag) for settlement in valid]
+    )
+    return valid, stale
 
 
 def _put_back(connection: sqlite3.Connection, settlement: Settlement, now: float) -> None:
