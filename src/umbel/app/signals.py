@@ -94,7 +94,7 @@ class Signal:
     ) -> None:
         self.name = name
         self.receivers: tuple[_Link, ...] = ()
-        self.providing_args = set(providing_args) if isinstance(providing_args, (list, tuple, set)) else set()
+        self.providing_args: set[str] = set(providing_args) if isinstance(providing_args, (list, tuple, set)) else set()
         self._missing = missing
         self._strict = strict
         self._lock = threading.Lock()

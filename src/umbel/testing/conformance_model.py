@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from umbel.core.message import Delivery, End, Message, Record, Settlement
 from umbel.core.states import READY_STATES
-from umbel.engine.seam import Engine, Lease
+from umbel.engine.seam import Atomic, Broker, Engine, Lease, Store
 
 __all__ = ["EngineMachine"]
 
@@ -45,11 +45,13 @@ class EngineMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.engine = type(self).open()
+        self.engine: Engine = type(self).open()
         assert self.engine.broker is not None
         assert self.engine.store is not None
         assert self.engine.atomic is not None
-        self.broker, self.store, self.atomic = self.engine.broker, self.engine.store, self.engine.atomic
+        self.broker: Broker = self.engine.broker
+        self.store: Store = self.engine.store
+        self.atomic: Atomic = self.engine.atomic
         self.now = 1_700_000_000.0
         self.copies: list[_Copy] = []
         self.deadlines: dict[str, float] = {}
