@@ -41,16 +41,18 @@ Packages can add commands with entry points in the group `umbel.commands` (`cele
 
 ## Logs
 
-A worker logs to stderr, or into `--logfile`: with `%i` or `%I` in its name each process has a file of its own (0 are
-supervisor and consumer, 1 is the first executor). A file that is moved away is opened anew, so logrotate needs no signal.
+A worker logs to stderr, or into `--logfile`: with `%i` or `%I` in its name each process has a file of its own (0
+are supervisor and consumer, 1 is the first executor). A file that is moved away is opened anew, so logrotate needs
+no signal.
 
-Lines are written as `worker_log_format` says, those of `get_task_logger(__name__)` as `worker_task_log_format` says, which
-may hold `%(task_name)s` and `%(task_id)s`. Control characters and such as turn the direction of text appear as
-`\\x..`, and every line of a message but the first is indented, so that a line at the margin always begins a record.
-What tasks print is logged line by line under `celery.redirected` (`worker_redirect_stdouts`).
+Lines are written as `worker_log_format` says, those of `get_task_logger(__name__)` as `worker_task_log_format`
+says, which may hold `%(task_name)s` and `%(task_id)s`. Control characters and such as turn the direction of text
+appear as `\\x..`, and every line of a message but the first is indented, so that a line at the margin always
+begins a record. What tasks print is logged line by line under `celery.redirected` (`worker_redirect_stdouts`).
 
-With `--json-logs` (`worker_log_json`) each record is one JSON object on a line: `time` (UTC), `level`, `logger`, `process`,
-`pid`, `message`; where there are any `task_id`, `task_name`, `exception`, `stack`, and in `extra` what the program added.
+With `--json-logs` (`worker_log_json`) each record is one JSON object on a line: `time` (UTC), `level`, `logger`,
+`process`, `pid`, `message`; where there are any `task_id`, `task_name`, `exception`, `stack`, and in `extra` what
+the program added.
 
 Arguments and results are in no line that umbel writes by itself. To set logging up yourself, connect to the signal
 `setup_logging`; to add to it, to `after_setup_logger` and `after_setup_task_logger`.

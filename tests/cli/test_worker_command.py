@@ -54,22 +54,24 @@ def test_status_inspect_and_control_reach_the_worker(project: Project) -> None:
     assert nobody.returncode == 69
     assert "no nodes replied within 0.1 s" in nobody.stderr
     with project.worker("-n", "w1@here"):
-        assert project.run("status").stdout == "w1@here: OK\n\n1 node online.\n"
-        assert "* proj.add" in project.run("inspect", "registered").stdout
-        answers = json.loads(project.run("inspect", "-j", "active_queues").stdout)
+        assert project.run("status", "-t", "0.4").stdout == "w1@here: OK\n\n1 node online.\n"
+        assert "* proj.add" in project.run("inspect", "registered", "-t", "0.4").stdout
+        answers = json.loads(project.run("inspect", "-j", "active_queues", "-t", "0.4").stdout)
         assert [queue["name"] for queue in answers["w1@here"]] == ["celery"]
         assert "max-concurrency" in project.run("inspect", "stats", "-d", "w1@here").stdout
         assert project.run("inspect", "ping", "-d", "w2@here", "-t", "0.2").returncode == 69
-        assert "new rate limit set" in project.run("control", "rate_limit", "proj.add", "10/m").stdout
-        assert "flagged as revoked" in project.run("control", "revoke", "some-id").stdout
-        assert "tasks unknown" in project.run("control", "terminate", "kill", "some-id").stdout
-        assert project.run("control", "shutdown").returncode == 0
+        assert "new rate limit set" in project.run("control", "rate_limit", "proj.add", "10/m", "-t", "0.4").stdout
+        assert "flagged as revoked" in project.run("control", "revoke", "some-id", "-t", "0.4").stdout
+        assert "tasks unknown" in project.run("control", "terminate", "kill", "some-id", "-t", "0.4").stdout
+        assert project.run("control", "shutdown", "-t", "0.4").returncode == 0
         project.wait_until(lambda: "warm shutdown" in project.log(), what="the worker to stop")
 
 
 def test_a_revoked_task_is_never_run(project: Project) -> None:
     task_id = project.run("call", "proj.add", "-a", "[1, 2]").stdout.strip()
-    project.run("control", "revoke", task_id, "-t", "0.1")
+    told = project.run("control", "revoke", task_id, "-t", "0.1")
+    assert told.returncode == 69
+    assert "the revocation is stored" in told.stderr
     done = project.run("result", task_id)
     assert done.returncode == 1
     assert "REVOKED (revoked)" in done.stderr
@@ -106,6 +108,7 @@ def test_what_cannot_be_asked_is_a_usage_error(args: list[str], told: str, capsy
         (["--", "worker_leese=1"], "worker_lease"),
         (["--", "worker_lease"], "write name=value"),
         (["-X", "celery"], "no queue is left"),
+        (["-f", "no/such/folder.log"], "the log file no/such/folder.log cannot be written"),
     ],
 )
 def test_a_wrong_option_is_told_in_a_line(project: Project, args: list[str], told: str) -> None:
@@ -120,6 +123,12 @@ def test_an_unknown_queue_is_told_where_queues_are_not_made_by_themselves(projec
     done = project.run("worker", "-Q", "celary", app="strict")
     assert done.returncode == 2
     assert "did you mean 'celery'?" in done.stderr
+
+
+def test_sigusr1_shows_the_stacks_of_the_supervisor(project: Project) -> None:
+    with project.worker() as worker:
+        worker.send_signal(signal.SIGUSR1)
+        project.wait_until(lambda: "in dump_stacks" in project.log(), what="the stacks")
 
 
 def test_settings_may_follow_two_dashes(project: Project) -> None:

@@ -291,7 +291,12 @@ class Logging:
 
     def _handler(self, logfile: str | None, hostname: str | None) -> logging.Handler:
         if logfile:
-            return ProcessFileHandler(logfile, default_nodename(hostname))
+            try:
+                return ProcessFileHandler(logfile, default_nodename(hostname))
+            except OSError as error:
+                raise ImproperlyConfigured(
+                    f"the log file {logfile} cannot be written: {error.strerror}; make its folder or name another"
+                ) from error
         return logging.StreamHandler(sys.__stderr__)
 
     def _formatter(

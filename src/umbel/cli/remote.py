@@ -250,6 +250,10 @@ def _revoke(state: State, arguments: Arguments, timeout: float, destination: lis
         reply=True,
         timeout=timeout,
     )
+    if not found:
+        raise Unavailable(
+            f"the revocation is stored and holds, but no nodes replied within {timeout:g} s{_named(destination)}"
+        )
     return _answers(state, found, timeout, destination)
 
 
