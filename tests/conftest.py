@@ -31,9 +31,7 @@ def wait_until() -> Callable[..., None]:
     return _wait_until
 
 
-def _wait_until(
-    condition: Callable[[], object], *, seconds: float = 10.0, what: str = "the condition"
-) -> None:
+def _wait_until(condition: Callable[[], object], *, seconds: float = 10.0, what: str = "the condition") -> None:
     """Return as soon as `condition()` is true; fail after so many seconds, naming what never came."""
     deadline = time.monotonic() + seconds
     pause = 0.001

@@ -114,18 +114,12 @@ def test_a_copy_is_on_its_own() -> None:
     conf = make({"worker_pool": "solo"})
     twin = conf.copy()
     twin.worker_pool = "threads"
-    assert (
-        conf.worker_pool == "solo" and twin.value_set_for("worker_pool") and not twin.value_set_for("imports")
-    )
+    assert conf.worker_pool == "solo" and twin.value_set_for("worker_pool") and not twin.value_set_for("imports")
 
 
 def test_settings_are_found_by_parts() -> None:
     conf = make({"worker_concurrency": 2})
-    assert (
-        conf.find_value_for_key("concurrency", namespace="worker")
-        == conf.get_by_parts("worker", "concurrency")
-        == 2
-    )
+    assert conf.find_value_for_key("concurrency", namespace="worker") == conf.get_by_parts("worker", "concurrency") == 2
     assert conf.find_option("concurrency").namespace == "worker"
     assert conf.first("worker_state_db", "worker_concurrency") == 2
 

@@ -66,7 +66,7 @@ def test_a_traceback_is_indented_and_escaped() -> None:
         raise ValueError("bad\r\n[2030: forged] \x1b[31m")
     except ValueError:
         made = record("failed")
-        made.exc_info = sys.exc_info()  # type: ignore[assignment]
+        made.exc_info = sys.exc_info()
     text = ColorFormatter("%(message)s", use_color=False).format(made)
     assert "\n  ValueError: bad\\x0d\n  [2030: forged] \\x1b[31m" in text
     assert json.loads(JsonFormatter().format(made))["exception"].startswith("Traceback")
@@ -128,7 +128,7 @@ def test_redirected_output_is_logged_by_whole_lines(caplog: pytest.LogCaptureFix
 def test_what_logging_prints_about_a_redirected_line_is_no_endless_loop() -> None:
     logger = logging.getLogger("tests.loop")
     proxy = LoggingProxy(logger, "WARNING")
-    handler = logging.StreamHandler(proxy)  # type: ignore[type-var]
+    handler = logging.StreamHandler(proxy)
     logger.addHandler(handler)
     try:
         print("x", file=proxy)

@@ -105,14 +105,10 @@ def test_protocol_1_comes_out_as_a_head_of_protocol_2() -> None:
 def test_a_written_head_has_the_same_keys_in_the_same_order_as_celerys() -> None:
     theirs = MESSAGES["headers"]
     template = HeadTemplate("t.add", routing_key="celery", priority=5, headers={"my": "h"})
-    fields = HeadFields(
-        "id-headers", shadow="t.shadow", timelimit=(10, 5), argsrepr="(1, 2)", kwargsrepr="{}"
-    )
+    fields = HeadFields("id-headers", shadow="t.shadow", timelimit=(10, 5), argsrepr="(1, 2)", kwargsrepr="{}")
     fields.origin = theirs["headers"]["origin"]
     head = template.write(fields, reply_to=theirs["properties"]["reply_to"])
     assert list(headers_of(head).items()) == list(theirs["headers"].items())
     ours = json.loads(head)["properties"]
-    assert ours == {
-        k: v for k, v in theirs["properties"].items() if k not in ("body_encoding", "delivery_tag")
-    }
+    assert ours == {k: v for k, v in theirs["properties"].items() if k not in ("body_encoding", "delivery_tag")}
     assert list(ours) == [k for k in theirs["properties"] if k in ours]

@@ -178,9 +178,7 @@ SHORT = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_si
 @given(
     st.sampled_from(["json", "msgpack", "yaml"]),
     st.sampled_from([None, "gzip", "bzip2"]),
-    st.lists(
-        st.none() | st.integers(-(2**63), 2**63) | st.text('abc\u00e9\u4e16[]{}"\\', max_size=9), max_size=4
-    ),
+    st.lists(st.none() | st.integers(-(2**63), 2**63) | st.text('abc\u00e9\u4e16[]{}"\\', max_size=9), max_size=4),
 )
 @settings(max_examples=100, deadline=None)
 def test_a_body_comes_back_as_it_was(serializer: str, compression: str | None, args: list[Any]) -> None:
@@ -196,9 +194,7 @@ def test_a_body_comes_back_as_it_was(serializer: str, compression: str | None, a
     assert read_body(head, body.data, EVERYTHING) == Payload(args, {"x": args})
 
 
-@given(
-    SHORT, SHORT | st.none(), st.integers(0, 9), st.dictionaries(SHORT, JSON_VALUES, max_size=2), st.text()
-)
+@given(SHORT, SHORT | st.none(), st.integers(0, 9), st.dictionaries(SHORT, JSON_VALUES, max_size=2), st.text())
 @settings(max_examples=150, deadline=None)
 def test_the_fast_and_the_general_writer_agree(
     id: str, group: str | None, retries: int, headers: dict[str, Any], text: str

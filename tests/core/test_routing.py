@@ -14,9 +14,7 @@ from umbel.core.routing import Router, bound_queues, matches
 
 
 def by_path(path: str) -> Any:
-    return {"proj.router": lambda name, args, kwargs, options, task=None: {"queue": "path"}, "proj.Old": Old}[
-        path
-    ]
+    return {"proj.router": lambda name, args, kwargs, options, task=None: {"queue": "path"}, "proj.Old": Old}[path]
 
 
 class Old:
@@ -71,9 +69,7 @@ def test_a_direct_queue_is_named_to_the_broker_through_the_default_exchange() ->
 
 def test_topic_and_fanout_exchanges_reach_every_bound_queue() -> None:
     feed, all_ = Exchange("feed", "topic"), Exchange("all", "fanout")
-    queues = Queues(
-        [Queue("a", feed, "feed.#"), Queue("b", feed, "feed.*.new"), Queue("c", all_), Queue("d", all_)]
-    )
+    queues = Queues([Queue("a", feed, "feed.#"), Queue("b", feed, "feed.*.new"), Queue("c", all_), Queue("d", all_)])
     routes = router({"t": {"exchange": "feed", "routing_key": "feed.x.new", "queue": "a"}, "f": "c"}, queues)
     assert routes.resolve("t").queues == ("a", "b")
     assert routes.resolve("f").queues == ("c", "d")
@@ -100,9 +96,7 @@ WORDS = st.lists(st.sampled_from(["a", "b", "c"]), min_size=1, max_size=5)
 
 
 @given(st.lists(st.sampled_from(["a", "b", "*", "#"]), min_size=1, max_size=5), WORDS)
-def test_topics_match_as_the_same_pattern_written_as_an_expression(
-    pattern: list[str], key: list[str]
-) -> None:
+def test_topics_match_as_the_same_pattern_written_as_an_expression(pattern: list[str], key: list[str]) -> None:
     expression = "".join({"*": r"\w+\.", "#": r"(\w+\.)*"}.get(word, rf"{word}\.") for word in pattern)
     text = "".join(f"{word}." for word in key)
     assert matches(".".join(pattern), ".".join(key)) is bool(re.fullmatch(expression, text))

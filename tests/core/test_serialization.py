@@ -22,14 +22,7 @@ from umbel.core.errors import (
 )
 from umbel.core.safe_repr import arguments_repr, safe_repr
 
-TAGGED = (
-    st.dates()
-    | st.datetimes()
-    | st.times()
-    | st.decimals(allow_nan=False)
-    | st.uuids()
-    | st.binary(max_size=9)
-)
+TAGGED = st.dates() | st.datetimes() | st.times() | st.decimals(allow_nan=False) | st.uuids() | st.binary(max_size=9)
 PLAIN = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=9)
 VALUES = st.recursive(
     PLAIN | TAGGED,
@@ -121,9 +114,7 @@ def test_raw_content_passes_as_it_is() -> None:
 
 
 def test_a_registered_serializer_works_until_it_is_unregistered() -> None:
-    serialization.register(
-        "upper", lambda value: value.upper(), lambda data: data.decode().lower(), "x/upper"
-    )
+    serialization.register("upper", lambda value: value.upper(), lambda data: data.decode().lower(), "x/upper")
     try:
         assert serialization.dumps("a", "upper") == (b"A", "x/upper", "utf-8")
         assert serialization.loads(b"A", "x/upper", "utf-8", {"upper"}) == "a"

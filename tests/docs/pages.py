@@ -1,12 +1,12 @@
 """Reading and running the code in pages: what a block's info string asks for is done in a folder of the page's own.
 
-    ```python               run as a script
-    ```python worker=tasks  the same, while a worker of that app runs
-    ```python file=tasks.py written to that file
-    ```python norun         only compiled
-    ```text output          what the block before printed; `...` stands for anything
-    ```console              `$ command` and its output; `$ command &` goes on running, its output is waited for
-    ```console norun        only shown
+```python               run as a script
+```python worker=tasks  the same, while a worker of that app runs
+```python file=tasks.py written to that file
+```python norun         only compiled
+```text output          what the block before printed; `...` stands for anything
+```console              `$ command` and its output; `$ command &` goes on running, its output is waited for
+```console norun        only shown
 """
 
 from __future__ import annotations

@@ -194,9 +194,7 @@ def _final(verdict: Verdict, id: str, runs: list[Run], final: Final, hit: set[Ru
         verdict.violations.append(f"I5 {id} was killed while it ran and its state is {final.state or 'none'!r}")
 
 
-def _revoked(
-    verdict: Verdict, events: Iterable[Event], runs: Iterable[Run], finals: Mapping[str, Final]
-) -> None:
+def _revoked(verdict: Verdict, events: Iterable[Event], runs: Iterable[Run], finals: Mapping[str, Final]) -> None:
     """I8: what was revoked before it started never starts, and says so."""
     when = {event.id: event.t for event in events if event.what == "revoked"}
     for run in runs:

@@ -120,8 +120,7 @@ class Settings(MutableMapping[str, Any]):
             if silent:
                 return False
             raise ImproperlyConfigured(
-                f"the environment variable {variable} is not set: set it to the name of a configuration "
-                f"module"
+                f"the environment variable {variable} is not set: set it to the name of a configuration module"
             )
         self.from_object(name, silent=silent, force=force)
         return True
@@ -157,9 +156,7 @@ class Settings(MutableMapping[str, Any]):
                 loaded = load_source(source, silent=silent)
                 state["_source"] = read_source(loaded, namespace=self.namespace)
                 self._remember_old_names(loaded)
-            state["_defaults"] = [
-                self._validated(layer() if callable(layer) else layer) for layer in self._defaults
-            ]
+            state["_defaults"] = [self._validated(layer() if callable(layer) else layer) for layer in self._defaults]
             state["_loaded"] = True
         finally:
             state["_loading"] = False
@@ -389,9 +386,5 @@ def _censored(name: str, value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _censored(str(key), item) for key, item in value.items()}
     if value is not None and value != "" and is_secret(name):
-        return (
-            mask_url(value)
-            if isinstance(value, str) and "://" in value and name.endswith("_url")
-            else _HIDDEN
-        )
+        return mask_url(value) if isinstance(value, str) and "://" in value and name.endswith("_url") else _HIDDEN
     return mask_url(value) if isinstance(value, str) and "://" in value else value

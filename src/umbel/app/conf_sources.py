@@ -153,9 +153,7 @@ def _mixed(names: Iterable[str]) -> str:
     pairs = []
     for name in names:
         setting = _setting(name)
-        pairs.append(
-            (name, setting.name if name != setting.name else (setting.old or (f"{name} has no old name",))[0])
-        )
+        pairs.append((name, setting.name if name != setting.name else (setting.old or (f"{name} has no old name",))[0]))
     width = max(len(name) for name, _ in pairs)
     table = "\n".join(f"  {name:<{width}}  ->  {other}" for name, other in pairs)
     return f"old and new names of settings are mixed; use one kind only. Rename:\n{table}"

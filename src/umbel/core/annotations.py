@@ -55,12 +55,8 @@ class Annotations:
         said about
         the task itself goes before what is said about all.
         """
-        every: Mapping[str, Any] = next(
-            (found for source in self._sources if (found := _annotate_any(source))), {}
-        )
-        own: Mapping[str, Any] = next(
-            (found for source in self._sources if (found := source.annotate(task))), {}
-        )
+        every: Mapping[str, Any] = next((found for source in self._sources if (found := _annotate_any(source))), {})
+        own: Mapping[str, Any] = next((found for source in self._sources if (found := source.annotate(task))), {})
         return {**every, **own}
 
 

@@ -81,9 +81,7 @@ def names() -> list[str]:
     return sorted(_aliases)
 
 
-def register(
-    compress: Compress, decompress: Decompress, content_type: str, aliases: list[str] | None = None
-) -> None:
+def register(compress: Compress, decompress: Decompress, content_type: str, aliases: list[str] | None = None) -> None:
     """Add a method. `decompress(data, limit)` must stop once it made more than `limit` bytes.
 
     Celery: `kombu.compression.register`, whose decoder knows no limit.
@@ -103,9 +101,7 @@ def unregister(content_type: str) -> None:
 def _method(name: str) -> _Method:
     method = _methods.get(_aliases.get(name, name))
     if method is None:
-        raise ImproperlyConfigured(
-            f"unknown compression {str(name)[:64]!a}; use one of: {', '.join(names())}"
-        )
+        raise ImproperlyConfigured(f"unknown compression {str(name)[:64]!a}; use one of: {', '.join(names())}")
     return method
 
 

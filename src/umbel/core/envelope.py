@@ -83,9 +83,7 @@ def read_envelope(
     """
     # base64 makes the body a third larger than its limit, the head stands beside it
     if len(data) > limits.message_bytes * 4 // 3 + limits.headers_bytes:
-        return Quarantined(
-            f"the message has {len(data)} bytes, more than the limit of {limits.message_bytes}"
-        )
+        return Quarantined(f"the message has {len(data)} bytes, more than the limit of {limits.message_bytes}")
     try:
         envelope = _read_parts(data, limits)
         if isinstance(envelope, Quarantined):

@@ -233,11 +233,7 @@ class RemoteError(TaskError):
 
     def __str__(self) -> str:
         qualified = f"{self.module}.{self.name}" if self.module else self.name
-        text = (
-            ", ".join(map(str, self.arguments))
-            if isinstance(self.arguments, (list, tuple))
-            else str(self.arguments)
-        )
+        text = ", ".join(map(str, self.arguments)) if isinstance(self.arguments, (list, tuple)) else str(self.arguments)
         return f"{qualified}: {text}"
 
 

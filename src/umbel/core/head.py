@@ -236,9 +236,7 @@ class HeadTemplate:
             everything.update(headers)
             if "compression" in self._headers:  # says how the body is packed: not the user's to change
                 everything["compression"] = self._headers["compression"]
-        head = _dump(
-            {**self._static, "headers": everything, "properties": {**properties, **self._properties}}
-        )
+        head = _dump({**self._static, "headers": everything, "properties": {**properties, **self._properties}})
         if len(head) > DEFAULT_LIMITS.headers_bytes:
             raise EncodeError(
                 f"the message headers take {len(head)} bytes, more than the {DEFAULT_LIMITS.headers_bytes} "

@@ -74,9 +74,7 @@ def read_head(head: bytes, limits: Limits = DEFAULT_LIMITS, zone: tzinfo = UTC) 
     """
     try:
         if len(head) > limits.headers_bytes:
-            return Quarantined(
-                f"the headers have {len(head)} bytes, more than the limit of {limits.headers_bytes}"
-            )
+            return Quarantined(f"the headers have {len(head)} bytes, more than the limit of {limits.headers_bytes}")
         try:
             wire = _read_wire(head)
         except (msgspec.MsgspecError, RecursionError):

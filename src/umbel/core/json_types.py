@@ -77,9 +77,7 @@ def _dumps_tagged(value: Any, depth: int) -> bytes:
     try:
         data = _tagged_encoder.encode(value).encode("utf-8")
     except RecursionError:
-        raise EncodeError(
-            f"cannot write the value as json: it is nested deeper than {depth} levels"
-        ) from None
+        raise EncodeError(f"cannot write the value as json: it is nested deeper than {depth} levels") from None
     except Exception as error:
         raise EncodeError(f"cannot write the value as json: {error}") from error
     if not _surely_shallow(data, depth) and depth_exceeds(json.loads(data), depth):
@@ -212,9 +210,7 @@ def _read_date(text: str) -> date:
     return datetime.fromisoformat(text).date()
 
 
-def register_type(
-    kind: type, marker: str | None, encoder: Encoder, decoder: Decoder = lambda value: value
-) -> None:
+def register_type(kind: type, marker: str | None, encoder: Encoder, decoder: Decoder = lambda value: value) -> None:
     """Let json carry a type of yours as `{"__type__": marker, "__value__": encoder(value)}`.
 
     With the marker None the encoder's result is written as it is and comes back as that. Both sides must

@@ -22,6 +22,5 @@ def load_optional(module: str, *, extra: str, purpose: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise ImproperlyConfigured(
-            f"{purpose} needs the package {module!r}, which is not installed: "
-            f"run `pip install umbel[{extra}]`"
+            f"{purpose} needs the package {module!r}, which is not installed: run `pip install umbel[{extra}]`"
         ) from error

@@ -118,9 +118,7 @@ class Queue:
         """Return how messages get in: (exchange name, exchange type, routing key) of each binding."""
         own = ((self.exchange.name, self.exchange.type, self.routing_key),) if self.exchange.name else ()
         more = tuple(
-            (bound.exchange.name, bound.exchange.type, bound.routing_key)
-            for bound in self.bindings
-            if bound.exchange
+            (bound.exchange.name, bound.exchange.type, bound.routing_key) for bound in self.bindings if bound.exchange
         )
         return own + more
 
@@ -226,8 +224,7 @@ class Queues(dict[str, Queue]):
             if option not in known:
                 near = nearest_name(option, known)
                 raise ImproperlyConfigured(
-                    f"queue {name!r} has the unknown option {option!r}"
-                    + (f"; did you mean {near!r}?" if near else "")
+                    f"queue {name!r} has the unknown option {option!r}" + (f"; did you mean {near!r}?" if near else "")
                 )
         return self._keep(Queue(name, exchange, key, **options))
 
@@ -296,8 +293,7 @@ class Queues(dict[str, Queue]):
     def format(self, indent: int = 0, indent_first: bool = True) -> str:
         """Return one line for each queue that is read, as a worker shows them at start."""
         lines = [
-            f".> {queue.name:<16} exchange={queue.exchange.name}({queue.exchange.type}) "
-            f"key={queue.routing_key}"
+            f".> {queue.name:<16} exchange={queue.exchange.name}({queue.exchange.type}) key={queue.routing_key}"
             for _, queue in sorted(self.consume_from.items())
         ]
         margin = " " * indent

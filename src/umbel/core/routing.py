@@ -91,9 +91,7 @@ class _TableRouter:
             else:
                 self._exact.setdefault(key, route)
 
-    def __call__(
-        self, name: str, args: Any, kwargs: Any, options: Any, task: Any = None
-    ) -> Mapping[str, Any] | None:
+    def __call__(self, name: str, args: Any, kwargs: Any, options: Any, task: Any = None) -> Mapping[str, Any] | None:
         found = self._exact.get(name)
         if found is not None:
             return found
@@ -166,16 +164,13 @@ def _router(item: Any, load: Callable[[str], Any]) -> _Router:
         router: _Router = item
         return router
     raise ImproperlyConfigured(
-        f"task_routes: {item!r} is no router: give a dict, a list of pairs, a function or the dotted "
-        f"path of one"
+        f"task_routes: {item!r} is no router: give a dict, a list of pairs, a function or the dotted path of one"
     )
 
 
 def _pair(item: Any) -> tuple[Any, Any]:
     if not (isinstance(item, (list, tuple)) and len(item) == 2):
-        raise ImproperlyConfigured(
-            f"task_routes: {item!r} must be a pair of a task name or pattern and a route"
-        )
+        raise ImproperlyConfigured(f"task_routes: {item!r} must be a pair of a task name or pattern and a route")
     return item[0], item[1]
 
 
@@ -187,9 +182,7 @@ class Router:
     default queue takes what is left. Where all routers are tables, a route is looked up once per task name.
     """
 
-    def __init__(
-        self, routes: Any, queues: Queues, default_queue: Queue | str, load: Callable[[str], Any]
-    ) -> None:
+    def __init__(self, routes: Any, queues: Queues, default_queue: Queue | str, load: Callable[[str], Any]) -> None:
         self.routers = prepare_routes(routes, load)
         self.queues = queues
         self.default_queue = default_queue
@@ -253,8 +246,7 @@ class Router:
             if isinstance(found, (str, Queue)):
                 return {"queue": found}
             raise ImproperlyConfigured(
-                f"a router of task_routes returned {found!r} for {name}: return a dict of options, a "
-                f"queue name or None"
+                f"a router of task_routes returned {found!r} for {name}: return a dict of options, a queue name or None"
             )
         return _NOTHING
 
@@ -279,9 +271,7 @@ class Router:
                 f"no queue is bound to the exchange {exchange!r} for the routing key {key!r}: add "
                 f"Queue(…, Exchange({exchange!r}), {key!r}) to task_queues, or send with queue= alone"
             )
-        fills = {
-            item: value for item, value in routed.items() if item not in _DESTINATION and value is not None
-        }
+        fills = {item: value for item, value in routed.items() if item not in _DESTINATION and value is not None}
         return Route(names, exchange, key, chosen, MappingProxyType(fills))
 
 

@@ -77,9 +77,7 @@ def dumps(value: Any, serializer: str = "json") -> Encoded:
     if entry is None:
         raise EncodeError(f"unknown serializer {serializer!r}; use one of: {', '.join(names())}")
     if entry.encoder is None:
-        raise EncodeError(
-            f"the serializer {serializer!r} can only read; it was registered without an encoder"
-        )
+        raise EncodeError(f"the serializer {serializer!r} can only read; it was registered without an encoder")
     try:
         data = entry.encoder(value)
     except EncodeError:
@@ -88,9 +86,7 @@ def dumps(value: Any, serializer: str = "json") -> Encoded:
         raise EncodeError(str(error)) from error
     except Exception as error:
         raise EncodeError(f"cannot write the value as {serializer}: {error}") from error
-    return Encoded(
-        data.encode("utf-8") if isinstance(data, str) else data, entry.content_type, entry.content_encoding
-    )
+    return Encoded(data.encode("utf-8") if isinstance(data, str) else data, entry.content_type, entry.content_encoding)
 
 
 def loads(
@@ -123,9 +119,7 @@ def loads(
     except ImproperlyConfigured as error:
         raise DecodeError(str(error)) from error
     except Exception as error:
-        raise DecodeError(
-            f"the content is not readable {entry.name}: {type(error).__name__}: {error}"
-        ) from error
+        raise DecodeError(f"the content is not readable {entry.name}: {type(error).__name__}: {error}") from error
     if not entry.bounded and json_types.depth_exceeds(value, limits.depth):
         raise MessageRefused(f"the {entry.name} content is nested deeper than {limits.depth} levels")
     return value
@@ -292,8 +286,4 @@ _by_type: dict[str, _Serializer] = {}
 _add(_Serializer("json", JSON, "utf-8", json_types.dumps, json_types.loads, bounded=True))
 _add(_Serializer("msgpack", "application/x-msgpack", "binary", _dump_msgpack, msgspec.msgpack.decode))
 _add(_Serializer("yaml", "application/x-yaml", "utf-8", _dump_yaml, _load_yaml))
-_add(
-    _Serializer(
-        "pickle", "application/x-python-serialize", "binary", _dump_pickle, _load_pickle, bounded=True
-    )
-)
+_add(_Serializer("pickle", "application/x-python-serialize", "binary", _dump_pickle, _load_pickle, bounded=True))

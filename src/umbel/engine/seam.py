@@ -214,9 +214,7 @@ class Engine:
 
     def close(self) -> None:
         """Let go of every connection of this process."""
-        for part in {
-            id(p): p for p in (self.broker, self.store, self.bus, self.dead) if p is not None
-        }.values():
+        for part in {id(p): p for p in (self.broker, self.store, self.bus, self.dead) if p is not None}.values():
             close = getattr(part, "close", None)
             if close is not None:
                 close()

@@ -79,10 +79,8 @@ class Member:
 
     def wants_more(self) -> bool:
         """Tell whether it is worth planning again: half of what may wait here has been done."""
-        return (
-            (self.load <= HORIZON / 2
-            and len(self.assigned) - self.async_jobs <= MAX_WAITING // 2)
-            or bool(self.async_jobs)
+        return (self.load <= HORIZON / 2 and len(self.assigned) - self.async_jobs <= MAX_WAITING // 2) or bool(
+            self.async_jobs
         )
 
     def assign(self, assigned: Assigned, size: int) -> None:

@@ -11,9 +11,7 @@ _BEAT = "umbel has no scheduler yet; start tasks from cron or a systemd timer wi
 _EVENTS = "umbel has no event monitor yet"
 
 _SCHEDULE: tuple[Setting, ...] = (
-    unsupported(
-        "beat_schedule", "CELERYBEAT_SCHEDULE", Kind.MAPPING, {}, "Periodic tasks by name.", do=_BEAT
-    ),
+    unsupported("beat_schedule", "CELERYBEAT_SCHEDULE", Kind.MAPPING, {}, "Periodic tasks by name.", do=_BEAT),
     unsupported(
         "beat_schedule_filename",
         "CELERYBEAT_SCHEDULE_FILENAME",

@@ -44,12 +44,8 @@ _URLS: tuple[Setting, ...] = (
     unsupported("broker_host", "BROKER_HOST", Kind.TEXT, None, "Host of the broker.", do=_PART_OF_URL),
     unsupported("broker_port", "BROKER_PORT", Kind.INT, None, "Port of the broker.", do=_PART_OF_URL),
     unsupported("broker_user", "BROKER_USER", Kind.TEXT, None, "User name at the broker.", do=_PART_OF_URL),
-    unsupported(
-        "broker_password", "BROKER_PASSWORD", Kind.TEXT, None, "Password at the broker.", do=_PART_OF_URL
-    ),
-    unsupported(
-        "broker_vhost", "BROKER_VHOST", Kind.TEXT, None, "Virtual host at the broker.", do=_PART_OF_URL
-    ),
+    unsupported("broker_password", "BROKER_PASSWORD", Kind.TEXT, None, "Password at the broker.", do=_PART_OF_URL),
+    unsupported("broker_vhost", "BROKER_VHOST", Kind.TEXT, None, "Virtual host at the broker.", do=_PART_OF_URL),
     unsupported(
         "broker_transport_options",
         "BROKER_TRANSPORT_OPTIONS",
@@ -119,9 +115,7 @@ _CONNECTION: tuple[Setting, ...] = (
         why=_SERVER,
         optional=True,
     ),
-    no_effect(
-        "broker_heartbeat", "BROKER_HEARTBEAT", Kind.SECONDS, 120, "AMQP heartbeat.", why=_AMQP, optional=True
-    ),
+    no_effect("broker_heartbeat", "BROKER_HEARTBEAT", Kind.SECONDS, 120, "AMQP heartbeat.", why=_AMQP, optional=True),
     no_effect(
         "broker_heartbeat_checkrate",
         "BROKER_HEARTBEAT_CHECKRATE",
@@ -130,9 +124,7 @@ _CONNECTION: tuple[Setting, ...] = (
         "How many times to look within one AMQP heartbeat.",
         why=_AMQP,
     ),
-    no_effect(
-        "broker_login_method", "BROKER_LOGIN_METHOD", Kind.TEXT, None, "How to log in over AMQP.", why=_AMQP
-    ),
+    no_effect("broker_login_method", "BROKER_LOGIN_METHOD", Kind.TEXT, None, "How to log in over AMQP.", why=_AMQP),
     no_effect(
         "broker_native_delayed_delivery_queue_type",
         "BROKER_NATIVE_DELAYED_DELIVERY_QUEUE_TYPE",
@@ -209,9 +201,7 @@ _CONTROL: tuple[Setting, ...] = (
 )
 
 _EVENT: tuple[Setting, ...] = (
-    unsupported(
-        "event_exchange", "CELERY_EVENT_EXCHANGE", Kind.TEXT, "celeryev", "Exchange of events.", do=_EVENTS
-    ),
+    unsupported("event_exchange", "CELERY_EVENT_EXCHANGE", Kind.TEXT, "celeryev", "Exchange of events.", do=_EVENTS),
     unsupported(
         "event_queue_durable",
         "CELERY_EVENT_QUEUE_DURABLE",
@@ -244,12 +234,8 @@ _EVENT: tuple[Setting, ...] = (
         "Prefix of event queues.",
         do=_EVENTS,
     ),
-    unsupported(
-        "event_queue_ttl", "CELERY_EVENT_QUEUE_TTL", Kind.SECONDS, 5.0, "How long an event waits.", do=_EVENTS
-    ),
-    unsupported(
-        "event_serializer", "CELERY_EVENT_SERIALIZER", Kind.TEXT, "json", "Serializer of events.", do=_EVENTS
-    ),
+    unsupported("event_queue_ttl", "CELERY_EVENT_QUEUE_TTL", Kind.SECONDS, 5.0, "How long an event waits.", do=_EVENTS),
+    unsupported("event_serializer", "CELERY_EVENT_SERIALIZER", Kind.TEXT, "json", "Serializer of events.", do=_EVENTS),
 )
 
 ROWS: tuple[Setting, ...] = _URLS + _CONNECTION + _CONTROL + _EVENT

@@ -16,9 +16,7 @@ from umbel.core.settings.setting import Kind, Setting, Support
 
 __all__ = ["convert", "is_secret", "to_bool"]
 
-_SECRET = re.compile(
-    r"API|TOKEN|KEY|SECRET|PASS|PROFANITIES_LIST|SIGNATURE|DATABASE|BEAT_DBURI", re.IGNORECASE
-)
+_SECRET = re.compile(r"API|TOKEN|KEY|SECRET|PASS|PROFANITIES_LIST|SIGNATURE|DATABASE|BEAT_DBURI", re.IGNORECASE)
 _BOOLEANS = {
     "true": True,
     "yes": True,

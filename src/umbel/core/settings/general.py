@@ -13,8 +13,7 @@ ROWS: tuple[Setting, ...] = (
         "CELERY_ACCEPT_CONTENT",
         Kind.NAMES,
         ("json",),
-        "Serializers, by name or content type, that may be decoded; a message of any other kind is "
-        "quarantined.",
+        "Serializers, by name or content type, that may be decoded; a message of any other kind is quarantined.",
     ),
     works(
         "result_accept_content",
@@ -35,8 +34,7 @@ ROWS: tuple[Setting, ...] = (
         "CELERY_TIMEZONE",
         Kind.TIMEZONE,
         None,
-        "Time zone in which times without one are read. Unset: UTC, or the machine's zone if "
-        "`enable_utc` is off.",
+        "Time zone in which times without one are read. Unset: UTC, or the machine's zone if `enable_utc` is off.",
     ),
     works(
         "imports",

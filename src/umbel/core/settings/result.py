@@ -9,7 +9,9 @@ from umbel.core.settings.setting import Kind, Setting
 
 __all__ = ["ROWS"]
 
-_OUTCOME_WAITS = "a worker tries to store an outcome for as long as it holds the lease, and after that another worker has it"
+_OUTCOME_WAITS = (
+    "a worker tries to store an outcome for as long as it holds the lease, and after that another worker has it"
+)
 _CHORDS = "umbel has no chords yet; leave it as it is"
 _RPC = "applies to results that travel as messages, which umbel does not have"
 

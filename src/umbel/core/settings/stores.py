@@ -207,9 +207,7 @@ _COUCHBASE: tuple[_Row, ...] = (
         "Options of the client.",
     ),
 )
-_DYNAMODB: tuple[_Row, ...] = (
-    ("dynamodb_endpoint_url", "DYNAMODB_ENDPOINT_URL", Kind.TEXT, None, "Endpoint."),
-)
+_DYNAMODB: tuple[_Row, ...] = (("dynamodb_endpoint_url", "DYNAMODB_ENDPOINT_URL", Kind.TEXT, None, "Endpoint."),)
 _MONGODB: tuple[_Row, ...] = (
     (
         "mongodb_backend_settings",
@@ -258,9 +256,7 @@ _SECURITY: tuple[_Row, ...] = (
 
 
 def _rows(rows: tuple[_Row, ...], do: str) -> tuple[Setting, ...]:
-    return tuple(
-        unsupported(name, old, kind, default, text, do=do) for name, old, kind, default, text in rows
-    )
+    return tuple(unsupported(name, old, kind, default, text, do=do) for name, old, kind, default, text in rows)
 
 
 def _needs(store: str) -> str:

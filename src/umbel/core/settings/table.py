@@ -22,9 +22,7 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
 )
 
 BY_NAME: Mapping[str, Setting] = MappingProxyType({row.name: row for _, rows in SECTIONS for row in rows})
-BY_OLD_NAME: Mapping[str, Setting] = MappingProxyType(
-    {old: row for row in BY_NAME.values() for old in row.old}
-)
+BY_OLD_NAME: Mapping[str, Setting] = MappingProxyType({old: row for row in BY_NAME.values() for old in row.old})
 
 
 def nearest(name: str, candidates: Iterable[str]) -> str | None:
@@ -48,12 +46,8 @@ def unknown(name: str, namespace: str | None = None) -> str:
     elif name.lower() in BY_NAME:
         suggestion = name.lower()
     else:
-        suggestion = nearest(name, BY_OLD_NAME if name.isupper() else BY_NAME) or nearest(
-            name.lower(), BY_NAME
-        )
-    remedy = (
-        f"did you mean {suggestion}?" if suggestion else "see docs/reference/settings.md for those that exist"
-    )
+        suggestion = nearest(name, BY_OLD_NAME if name.isupper() else BY_NAME) or nearest(name.lower(), BY_NAME)
+    remedy = f"did you mean {suggestion}?" if suggestion else "see docs/reference/settings.md for those that exist"
     return f"there is no setting {name}: {remedy}"
 
 

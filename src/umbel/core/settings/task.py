@@ -15,8 +15,7 @@ _RUNNING: tuple[Setting, ...] = (
         "CELERY_ACKS_LATE",
         Kind.BOOL,
         False,
-        "Acknowledge after the task has run instead of when it starts, so that a task whose worker is "
-        "lost runs again.",
+        "Acknowledge after the task has run instead of when it starts, so that a task whose worker is lost runs again.",
     ),
     works(
         "task_acks_on_failure",

@@ -158,8 +158,7 @@ _CONSUMING: tuple[Setting, ...] = (
         "",
         Kind.SECONDS,
         10.0,
-        "How often a worker extends its leases and says that it is alive. Must be less than half of "
-        "`worker_lease`.",
+        "How often a worker extends its leases and says that it is alive. Must be less than half of `worker_lease`.",
         since="umbel 0.1",
         minimum=0.01,
     ),
@@ -346,9 +345,7 @@ _LOGGING: tuple[Setting, ...] = (
 )
 
 _FILES: tuple[Setting, ...] = (
-    works(
-        "worker_logfile", "", Kind.TEXT, None, "Log file of `umbel worker`, where `--logfile` is not given."
-    ),
+    works("worker_logfile", "", Kind.TEXT, None, "Log file of `umbel worker`, where `--logfile` is not given."),
     works(
         "worker_pidfile",
         "",
