@@ -39,7 +39,7 @@ def blocks_of(page: Path) -> Iterator[Block]:
     """Yield the blocks of a page in order."""
     source = page.read_text()
     for found in _BLOCK.finditer(source):
-        options = dict((word.partition("=")[0], word.partition("=")[2]) for word in found[2].split())
+        options = {word.partition("=")[0]: word.partition("=")[2] for word in found[2].split()}
         yield Block(found[1], options, found[3], source.count("\n", 0, found.start()) + 1)
 
 

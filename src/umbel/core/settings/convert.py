@@ -179,7 +179,7 @@ def _int(value: object) -> object:
 
 def _float(value: object) -> object:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        if value != value:
+        if value != value:  # noqa: PLR0124 - only NaN differs from itself
             raise ValueError("it is not a number")
         return float(value)
     raise _WrongType

@@ -61,7 +61,8 @@ _PROCESSES: tuple[Setting, ...] = (
         Kind.TEXT,
         "fork",
         "How executor processes are made.",
-        do="umbel forks them from a process without threads, which is safe; for no fork at all use `worker_pool = 'threads'`",
+        do="umbel forks them from a process without threads, which is safe; "
+        "for no fork at all use `worker_pool = 'threads'`",
         since="Celery 5.7",
     ),
     no_effect(
