@@ -139,6 +139,15 @@ def test_settings_may_follow_two_dashes(project: Project) -> None:
     assert re.search(r"^printed x$", project.log(), re.MULTILINE)
 
 
+def test_modules_may_be_included(project: Project) -> None:
+    project.write("more.py", "from proj import app\n@app.task\ndef extra():\n    return 'extra'\n")
+    with project.worker("-I", "more", "--disable-prefetch"):
+        assert "extra\n" in result_of(project, "more.extra")
+    broken = project.run("worker", "-I", "nowhere")
+    assert broken.returncode == 2
+    assert "No module named 'nowhere'" in broken.stderr
+
+
 def test_what_has_no_effect_is_accepted(project: Project) -> None:
     with project.worker("--without-gossip", "--without-mingle", "--without-heartbeat", "-O", "fair"):
         pass

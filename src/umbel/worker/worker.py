@@ -70,7 +70,9 @@ class Worker:
             soft_time_limit=_or(soft_time_limit, conf.task_soft_time_limit),
             max_tasks_per_child=_or(max_tasks_per_child, conf.worker_max_tasks_per_child),
             max_memory_per_child=_or(max_memory_per_child, conf.worker_max_memory_per_child),
-            prefetch_multiplier=int(_or(prefetch_multiplier, conf.worker_prefetch_multiplier) or 0),
+            prefetch_multiplier=1
+            if conf.worker_disable_prefetch
+            else int(_or(prefetch_multiplier, conf.worker_prefetch_multiplier) or 0),
             lease=conf.worker_lease,
             heartbeat=conf.worker_heartbeat,
             max_crashes=conf.worker_max_crashes,
