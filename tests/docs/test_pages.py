@@ -8,7 +8,12 @@ from pathlib import Path
 import pytest
 
 from tests.docs.pages import PAGES, ROOT, Player, blocks_of, is_runnable, matches
+from umbel.app import signals
+from umbel.core.settings.table import BY_NAME
 
+#: Words that look like settings: names of tasks and signals, and what umbel adds to none.
+NO_SETTINGS = frozenset(signals.__all__) | {"task_id", "task_name", "task_args", "task_kwargs", "task_cls"}
+_SETTING = re.compile(r"`((?:task|worker|result|broker|beat)_[a-z_]+)(?:=[^`]*)?`")
 RUNNABLE = [page for page in PAGES if any(is_runnable(block) for block in blocks_of(page))]
 _LINK = re.compile(r"\[[^\]\n]+\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
@@ -60,3 +65,14 @@ def test_every_page_is_reached_from_the_index() -> None:
 def test_an_expectation_can_fail() -> None:
     assert matches("a ... c", "a b c\n")
     assert not matches("a ... c", "a b d\n")
+
+
+def test_every_setting_that_a_page_names_exists() -> None:
+    known = set(BY_NAME)
+    unknown = {
+        f"{name_of(page)}: {name}"
+        for page in PAGES
+        for name in _SETTING.findall(page.read_text())
+        if name not in known and name not in NO_SETTINGS
+    }
+    assert unknown == set()

@@ -133,7 +133,7 @@ POINTS: Mapping[str, Point] = {
     "apps": Point(),
     "apps.beat": Point(later={"Beat": PERIODIC}),
     "apps.multi": Point(later={"Cluster Node MultiParser NamespacedOptionParser": DAEMONS}),
-    "apps.worker": Point(later={"Worker": "make one with app.Worker(...), or run `umbel worker`"}),
+    "apps.worker": Point(later={"Worker": "start one with `umbel worker`, or app.worker_main(['worker'])"}),
     "backends": Point(rest=BACKENDS),
     "backends.base": Point(later={"BaseBackend KeyValueStoreBackend DisabledBackend": BACKENDS}, rest=BACKENDS),
     "beat": Point(
@@ -291,14 +291,14 @@ POINTS: Mapping[str, Point] = {
         }
     ),
     "utils.timer2": Point(rest=PLAIN),
-    "worker": Point(later={"WorkController": "make one with app.Worker(...), or run `umbel worker`"}),
+    "worker": Point(later={"WorkController": "start one with `umbel worker`, or app.worker_main(['worker'])"}),
     "worker.autoscale": Point(later={"Autoscaler WorkerComponent": "set a fixed number with `umbel worker -c`"}),
     "worker.consumer": Point(later={"Consumer": BOOTSTEPS}, rest=BOOTSTEPS),
     "worker.control": Point(later={"Panel control_command inspect_command": CONTROL}),
     "worker.request": Point(later={"Request": REQUESTS}),
     "worker.state": Point(rest="ask app.control.inspect().active(), .reserved() or .stats()"),
     "worker.strategy": Point(later={"default": REQUESTS}),
-    "worker.worker": Point(later={"WorkController": "make one with app.Worker(...), or run `umbel worker`"}),
+    "worker.worker": Point(later={"WorkController": "start one with `umbel worker`, or app.worker_main(['worker'])"}),
 }
 
 
