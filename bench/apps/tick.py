@@ -10,7 +10,7 @@ _owner = 0
 
 def tick() -> None:
     """Say that one more task was executed."""
-    global _handle, _owner  # noqa: PLW0603 - one handle a process, opened after the fork
+    global _handle, _owner
     if _owner != os.getpid():
         _handle = os.open(os.environ["BENCH_MARKER"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         _owner = os.getpid()

@@ -25,7 +25,7 @@ _second: tuple[int, str] = (0, "1970-01-01T00:00:00")
 
 def iso(now: float) -> str:
     """Return epoch seconds as the aware ISO 8601 text that results carry, to the microsecond."""
-    global _second  # noqa: PLW0603 - one value, replaced whole
+    global _second
     microseconds = round(now * 1_000_000)
     whole, rest = divmod(microseconds, 1_000_000)
     second, text = _second

@@ -362,7 +362,7 @@ def _drop_idle() -> None:
 
 
 def _after_fork() -> None:
-    global _registry_lock  # noqa: PLW0603 - the lock may be held by a thread that was not forked
+    global _registry_lock
     _registry_lock = threading.Lock()
     _inherited.append(dict(_waiters))
     _waiters.clear()

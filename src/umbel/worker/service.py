@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 logger = logging.getLogger("umbel.worker")
 
 
-class Service:
+class Service(ABC):
     """Base of the consumer's loops: `start`, `stop` (may be called twice, from any thread), `join(deadline)`.
 
     A loop that raises says so in the log and calls `failed`, so that the whole session is started anew instead
@@ -43,9 +44,9 @@ class Service:
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
+    @abstractmethod
     def run(self) -> None:
         """Do the work until `stopping` is set."""
-        raise NotImplementedError
 
     def _guarded(self) -> None:
         try:

@@ -268,12 +268,13 @@ _STOPPING: tuple[Setting, ...] = (
         since="Celery 5.5",
         minimum=0,
     ),
-    works(
+    no_effect(
         "worker_enable_soft_shutdown_on_idle",
         "CELERYD_ENABLE_SOFT_SHUTDOWN_ON_IDLE",
         Kind.BOOL,
         False,
         "Wait for `worker_soft_shutdown_timeout` also when no task runs.",
+        why="delayed tasks never sit in a worker, so that an idle one has nothing to wait for",
         since="Celery 5.5",
     ),
     works(
