@@ -155,6 +155,14 @@ def test_an_app_that_cannot_be_found_is_told_why(project: Project, path: str, te
     assert "Traceback" not in done.stderr
 
 
+def test_an_app_of_the_package_celery_is_told_how_to_become_one_of_umbel(project: Project) -> None:
+    project.write("celery/__init__.py", "class Celery: ...\n")
+    project.write("old.py", "from celery import Celery\napp = Celery()\n")
+    done = project.run("worker", app="old")
+    assert done.returncode == 2
+    assert "from umbel import Celery" in done.stderr
+
+
 def test_debug_shows_the_traceback_of_an_import_error(project: Project) -> None:
     project.write("a.py", "1 / 0\n")
     assert "Traceback" in project.run("--debug", "report", app="a").stderr
