@@ -23,7 +23,8 @@ ROOT = Path(__file__).resolve().parents[2]
 #: Short leases: what a frozen worker holds comes back soon.
 SETTINGS: dict[str, Any] = {"worker_lease": 6.0, "worker_heartbeat": 1.0}
 #: Executors lead groups of their own; the consumer stays in the supervisor's.
-_READY = re.compile(r" ready\.$", re.M)
+_ROUTINE = re.compile(r" succeeded in |^  \. ")
+_READY = re.compile(r" ready\.$", re.MULTILINE)
 
 
 def wait(condition: Callable[[], object], seconds: float = 15.0, what: str = "the condition") -> None:
@@ -106,7 +107,7 @@ class Worker:
             return False
         pid = rng.choice(found)
         self.lab.journal.write("kill", pids=[pid])
-        return _signal(pid, signal.SIGKILL)
+        return _kill(pid)
 
     def kill_consumer(self) -> bool:
         """SIGKILL the consumer, and with it its session."""
@@ -114,7 +115,7 @@ class Worker:
         if not pid:
             return False
         self.lab.journal.write("kill", pids=children(self.pid), session=True)
-        return _signal(pid, signal.SIGKILL)
+        return _kill(pid)
 
     def kill(self) -> None:
         """SIGKILL the supervisor; the kernel and closed sockets end the others."""
@@ -163,6 +164,13 @@ def _group(pid: int) -> int:
         return os.getpgid(pid)
     except ProcessLookupError:
         return 0
+
+
+def _kill(pid: int) -> bool:
+    """Kill a process and wait for its death, which comes a moment after the signal."""
+    sent = _signal(pid, signal.SIGKILL)
+    wait(lambda: not alive(pid), 5, f"the death of process {pid}")
+    return sent
 
 
 def _signal(pid: int, signum: int) -> bool:
@@ -328,7 +336,7 @@ class Lab:
         self.app.close()
         for worker in self.workers:
             print(f"--- {worker.name} (pid {worker.pid}, status {worker.process.poll()}) ---")
-            lines = [line for line in worker.text().splitlines() if " succeeded in " not in line and not line.startswith("  . ")]
+            lines = [line for line in worker.text().splitlines() if not _ROUTINE.search(line)]
             print("\n".join(lines)[-6000:])
 
 

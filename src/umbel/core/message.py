@@ -46,7 +46,7 @@ class Delivery(Message, gc=False):
     offers: int = 0
     #: Non-zero when a former owner marked it as started under early acknowledgement (see Broker.start).
     ticket: int = 0
-    #: Whose lease ended without being settled; "" for a fresh delivery.
+    #: Who wrote `ticket`, or, where there is none, whose lease ended without being settled; "" if nobody's.
     former_owner: str = ""
     #: When the message was published (epoch seconds).
     published: float = 0.0

@@ -86,7 +86,8 @@ class Broker(Protocol):
     def recover(self, lease: Lease, now: float) -> list[Delivery]:
         """Take over messages whose owner let its lease lapse or is known to be dead; the token grows by one.
 
-        What comes back is leased to `lease.owner`, carries `former_owner` and `ticket`, and must be settled.
+        What comes back is leased to `lease.owner`, carries `ticket` and as `former_owner` who wrote it (an heir
+        that wrote none may have come between), and must be settled.
         """
 
     def depth(self, queues: Sequence[str], now: float) -> dict[str, Depth]:

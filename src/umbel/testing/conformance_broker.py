@@ -195,6 +195,18 @@ class BrokerSuite(Suite):
         (again,) = self.take(engine, now=NOW + 11)
         assert (again.id, again.crashes, again.ticket, again.former_owner) == ("b", 1, 0, "")
 
+    def test_a_ticket_keeps_the_name_of_its_writer_however_often_it_is_taken_over(self, engine: Engine) -> None:
+        broker = self.broker(engine)
+        broker.publish([message("a")], NOW)
+        (first,) = self.take(engine, "writer", seconds=10.0)
+        broker.start("writer", [(first.tag, first.token, 7)], NOW)
+        broker.recover(Lease(("q",), "heir", 100, 10.0), NOW + 10)
+        (again,) = broker.recover(Lease(("q",), "second", 100, 10.0), NOW + 20)
+        assert (again.ticket, again.former_owner) == (7, "writer")
+        broker.start("second", [(again.tag, again.token, 8)], NOW + 20)
+        (last,) = broker.recover(Lease(("q",), "third", 100, 10.0), NOW + 30)
+        assert (last.ticket, last.former_owner) == (8, "second")
+
     def test_extending_keeps_leases_and_tells_once_that_they_are_gone(self, engine: Engine) -> None:
         broker = self.broker(engine)
         broker.publish([message("a")], NOW)

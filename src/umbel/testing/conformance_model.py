@@ -34,6 +34,7 @@ class _Copy:
     tag: Any = None
     owner: str = ""
     ticket: int = 0
+    former: str = ""
 
 
 class EngineMachine(RuleBasedStateMachine):
@@ -108,7 +109,7 @@ class EngineMachine(RuleBasedStateMachine):
         ready = [copy for copy in self.copies if not copy.owner and copy.due <= self.now]
         expected = sorted(ready, key=lambda copy: (-copy.priority, copy.order))[:limit]
         for copy in expected:
-            copy.owner, copy.token, copy.ticket = owner, copy.token + 1, 0
+            copy.owner, copy.token, copy.ticket, copy.former = owner, copy.token + 1, 0, ""
         if any(copy.owner == owner for copy in self.copies):
             self.deadlines[owner] = self.now + _SECONDS
         got = self.broker.lease(Lease(("q",), owner, limit, _SECONDS), self.now)
@@ -129,7 +130,7 @@ class EngineMachine(RuleBasedStateMachine):
         stale = self.broker.start(owner, [(delivery.tag, delivery.token, ticket)], self.now)
         assert stale == ([] if copy else [delivery.tag])
         if copy:
-            copy.ticket = ticket
+            copy.ticket, copy.former = ticket, ""
 
     @rule(data=st.data(), end=st.sampled_from(list(End)), delay=st.sampled_from((0.0, 5.0)), follow=st.booleans())
     def settle(self, data: st.DataObject, end: End, delay: float, follow: bool) -> None:
@@ -159,7 +160,7 @@ class EngineMachine(RuleBasedStateMachine):
             self.copies.remove(copy)
             self.buried += [delivery.id] if end is End.DEAD else []
         else:
-            copy.owner, copy.ticket = "", 0
+            copy.owner, copy.ticket, copy.former = "", 0, ""
             copy.due = 0.0 if end is End.RELEASE else due
             copy.crashes += end is End.CRASHED
             copy.offers += end is End.OFFER
@@ -184,10 +185,11 @@ class EngineMachine(RuleBasedStateMachine):
         """Take over everything from every lapsed owner."""
         lapsed = {owner for owner, deadline in self.deadlines.items() if deadline <= self.now and owner != heir}
         expected = [copy for copy in self.copies if copy.owner in lapsed]
-        former = {(copy.id, copy.generation): copy.owner for copy in expected}
+        former = {(copy.id, copy.generation): copy.former or copy.owner for copy in expected}
         got = self.broker.recover(Lease(("q",), heir, 1000, _SECONDS), self.now)
         for copy in expected:
             self.robbed.add(copy.owner)
+            copy.former = copy.former or copy.owner
             copy.owner, copy.token = heir, copy.token + 1
             self.deadlines[heir] = self.now + _SECONDS
         assert {(item.id, item.generation): item.former_owner for item in got} == former

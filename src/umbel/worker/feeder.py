@@ -64,6 +64,8 @@ class Feeder(Service):
         self._changed = threading.Condition()
         self._rung = False
         self._returned: deque[Admitted] = deque()
+        #: Leased and not looked at yet: kept here so that a failing look loses none.
+        self._unadmitted: deque[Delivery] = deque()
         self._numbers = itertools.count(1)
         self._strangers: set[tuple[str, str]] = set()
         self._rates = RateLimits(self.app, disabled=self.options.disable_rate_limits)
@@ -111,7 +113,7 @@ class Feeder(Service):
             len(waiting),
         )
         self.settler.put(settlements)
-        self._admit(waiting, self._returned)
+        self._unadmitted.extend(waiting)
         self.give_back(ended)
 
     def release_all(self) -> list[Admitted]:
@@ -122,7 +124,9 @@ class Feeder(Service):
         items = [*self._returned, *self.backlog, *self._parked]
         for queue in (self._returned, self.backlog, self._parked):
             queue.clear()
-        self.settler.put([_release(item.delivery) for item in items if item.verdict not in FINAL])
+        deliveries = [item.delivery for item in items if item.verdict not in FINAL]
+        self.settler.put([_release(delivery) for delivery in (*deliveries, *self._unadmitted)])
+        self._unadmitted.clear()
         return [item for item in items if item.verdict in FINAL]
 
     def drop(self, ids: set[str]) -> list[str]:
@@ -155,6 +159,7 @@ class Feeder(Service):
 
     def _turn(self) -> None:
         self._unpark()
+        self._admit_new()
         if self._returned:
             self.backlog.extendleft(reversed([self._returned.popleft() for _ in range(len(self._returned))]))
         if self.backlog:
@@ -166,7 +171,8 @@ class Feeder(Service):
         wait = 0.0 if self.backlog else min(_IDLE_WAIT, self._rates.next_wait(self._parked))
         deliveries = self.broker.lease(self.lease._replace(limit=wanted), self.clock.now(), wait)
         if deliveries:
-            self._admit(deliveries, self.backlog)
+            self._unadmitted.extend(deliveries)
+            self._admit_new()
         elif self.backlog:
             self._wait_for_room()
 
@@ -184,6 +190,13 @@ class Feeder(Service):
         return min(max(free, more) - len(self.backlog), _MAX_LEASE)
 
     # --- admission -------------------------------------------------------------------------------------------
+
+    def _admit_new(self) -> None:
+        while self._unadmitted:
+            batch = list(self._unadmitted)
+            self._admit(batch, self.backlog)
+            for _ in batch:
+                self._unadmitted.popleft()
 
     def _admit(self, deliveries: Sequence[Delivery], into: deque[Admitted]) -> None:
         now = self.clock.now()
@@ -248,14 +261,28 @@ class Feeder(Service):
             (a.delivery.tag, a.delivery.token, Ticket(a.number, member.index, a.early).pack())
             for member, batch in plan
             for a in batch
+            # A conclusion is no run: its message keeps the ticket that tells of the run it concludes.
+            if not a.concluding
         ]
-        gone = set(self.broker.start(self.lease.owner, tickets, self.clock.now()))
+        try:
+            gone = set(self.broker.start(self.lease.owner, tickets, self.clock.now())) if tickets else set()
+        except OperationalError:
+            self._take_back(plan)
+            raise
         for member, batch in plan:
             jobs = [_job(a) for a in batch if a.delivery.tag not in gone]
             if gone:
                 self.crew.forget(member, [a.number for a in batch if a.delivery.tag in gone])
             self._send(member, jobs)
         failpoint("dispatch.after")
+
+    def _take_back(self, plan: list[tuple[Member, list[Assigned]]]) -> None:
+        """Undo a plan that could not be written down."""
+        for member, batch in plan:
+            self.crew.forget(member, [a.number for a in batch])
+            text = [a.verdict_text if a.concluding else "" for a in batch]
+            items = [Admitted(a.delivery, a.concluding, t) for a, t in zip(batch, text, strict=True)]
+            self.backlog.extendleft(reversed(items))
 
     def _send(self, member: Member, jobs: list[Job]) -> None:
         if not jobs:

@@ -127,7 +127,7 @@ class MemoryBroker:
                 if held is None:
                     stale.append(tag)
                 else:
-                    held.ticket = ticket
+                    held.ticket, held.former = ticket, ""
         return stale
 
     def _held(self, owner: str, tag: Any, token: int) -> Held | None:
@@ -193,7 +193,7 @@ class MemoryBroker:
                         owner.lost = True
                         del owner.held[seq]
                         heir = self._keep(lease.owner, now + lease.seconds)
-                        held = heir.held[seq] = Held(held.stored, held.token + 1, held.ticket, name)
+                        held = heir.held[seq] = Held(held.stored, held.token + 1, held.ticket, held.former or name)
                         taken.append(_delivery(held))
         return taken
 

@@ -19,7 +19,7 @@ WHERE r.queue = ?1 ORDER BY r.rank, r.seq LIMIT ?3"""
 
 _TAKE_OVER = """
 SELECT m.id, m.task, q.name, m.head, m.body, '', m.priority, m.due, m.expires, m.generation,
-       m.seq, l.token + 1, m.crashes, m.offers, l.ticket, ?2, m.published
+       m.seq, l.token + 1, m.crashes, m.offers, l.ticket, iif(l.former = '', ?2, l.former), m.published
 FROM lease AS l CROSS JOIN message AS m ON m.seq = l.seq CROSS JOIN queue AS q ON q.id = m.queue
 WHERE l.owner = ?1 AND (?3 OR q.name IN (SELECT value FROM json_each(?4)))
 ORDER BY l.seq LIMIT ?5"""
@@ -141,7 +141,7 @@ def start(connection: sqlite3.Connection, owner: str, tickets: Sequence[tuple[An
     number = number_of(connection, owner)
     rows = [(ticket, number, tag, token) for tag, token, ticket in tickets if type(tag) is int]
     marked = connection.executemany(
-        "UPDATE lease SET ticket = ? WHERE owner = ? AND seq = ? AND token = ?", rows
+        "UPDATE lease SET ticket = ?, former = '' WHERE owner = ? AND seq = ? AND token = ?", rows
     ).rowcount
     if marked == len(tickets):
         return []
@@ -191,7 +191,7 @@ def take_over(
         got = [Delivery(*row) for row in rows]
         connection.executemany(
             "UPDATE lease SET owner = ?, token = ?, former = ? WHERE owner = ? AND seq = ?",
-            [(heir, delivery.token, name, number, delivery.tag) for delivery in got],
+            [(heir, delivery.token, delivery.former_owner, number, delivery.tag) for delivery in got],
         )
         if got:
             connection.execute("UPDATE owner SET lost = 1 WHERE id = ?", (number,))
