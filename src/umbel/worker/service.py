@@ -34,7 +34,7 @@ class Service(ABC):
         self.stopping.set()
         self.wake()
 
-    def wake(self) -> None:
+    def wake(self) -> None:  # noqa: B027 - only loops that block need it
         """End a wait of the loop."""
 
     def join(self, timeout: float | None = None) -> bool:
