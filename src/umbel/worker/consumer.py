@@ -32,6 +32,7 @@ from umbel.worker.feeder import Feeder
 from umbel.worker.heartbeat import Heartbeat
 from umbel.worker.link import Link, Note
 from umbel.worker.options import WorkerOptions
+from umbel.worker.overseer import Overseer
 from umbel.worker.pools import LocalCrew
 from umbel.worker.progress import Progress
 from umbel.worker.service import Service
@@ -39,8 +40,6 @@ from umbel.worker.settler import Settler
 
 logger = logging.getLogger("umbel.worker")
 
-#: A running task holds back what waits behind it no longer than this (seconds).
-_RECALL_AFTER = 0.03
 #: Looked up, not constructed: it happens for every task.
 _ENDS = tuple(End)
 #: With more jobs in flight than this, reports are let gather for so many seconds.
@@ -49,8 +48,6 @@ _TICK = 0.02
 _IDLE_TICK = 0.5
 #: An executor that takes part of a frame for longer than this is stuck.
 _SEND_TIMEOUT = 5.0
-#: How long after its hard limit a thread that does not stop is given up (seconds).
-_ABANDON_AFTER = 5.0
 
 
 @dataclass
@@ -80,11 +77,13 @@ class Consumer:
         self._selector.register(self._read, selectors.EVENT_READ, "wake")
         self._stopping = False
         self._cold = False
-        self._recalled = False
         self._deadline: float | None = None
         self._status: int | None = None
         self._fatal: deque[tuple[str, BaseException]] = deque()
         self.started = time.monotonic()
+        self.overseer = Overseer(
+            self.crew, self.feeder, self.options, self.local, self.kill, self.join, self._unregister, self.fail
+        )
 
     # --- called by other threads -----------------------------------------------------------------------------
 
@@ -112,42 +111,9 @@ class Consumer:
         """Have the supervisor send a signal to an executor's process group."""
         self.link.send(Note("kill", slot=member.index, pid=member.pid, signal=signum))
 
-    def terminate(self, ids: set[str], signum: int) -> list[str]:
-        """Kill the executors that run these tasks; the tasks end as REVOKED. Returns the ids that were running."""
-        found = []
-        for member in list(self.crew.members.values()):
-            running = member.slot.running()
-            for assigned in list(member.assigned.values()):
-                if assigned.delivery.id not in ids:
-                    continue
-                if assigned.is_async or (running and running[0] == assigned.number):
-                    found.append(assigned.delivery.id)
-                    assigned.verdict, assigned.verdict_text = "terminated", signal.Signals(signum).name
-                    self.kill(member, signal.SIGKILL if signum == signal.SIGTERM else signum)
-        return found
-
-    def recall(self) -> None:
-        """Ask every executor for what has not started, so that it can be looked at again."""
-        for member in list(self.crew.members.values()):
-            if len(member.assigned) > 1 and self.local is None:
-                self.kill(member, signal.SIGURG)
-
     def ask_for_shutdown(self) -> None:
         """Have the supervisor stop this worker warm (control command `shutdown`)."""
         self.link.send(Note("shutdown"))
-
-    def describe(self, *, running: bool) -> list[dict[str, Any]]:
-        """List the deliveries that run, or those that wait here, in the form of Celery's `inspect`."""
-        rows = []
-        for member in list(self.crew.members.values()):
-            current = member.slot.running()
-            for assigned in list(member.assigned.values()):
-                runs = assigned.is_async or (current is not None and current[0] == assigned.number)
-                if runs == running:
-                    rows.append(_describe(assigned, member if runs else None, current[1] if runs and current else None))
-        if not running:
-            rows += [_describe_waiting(item) for item in list(self.feeder.backlog)]
-        return rows
 
     # --- the loop --------------------------------------------------------------------------------------------
 
@@ -205,81 +171,9 @@ class Consumer:
             self._status = 2
             return
         now = time.monotonic()
-        for member in list(self.crew.members.values()):
-            self._watch(member, now)
-        while self.crew.condemned:
-            member, reason = self.crew.condemned.popleft()
-            logger.error("Executor %d (pid %d) is killed: %s", member.index, member.pid, reason)
-            self.kill(member, signal.SIGKILL)
+        self.overseer.look(now)
         if self._stopping:
             self._leave(now)
-
-    def _watch(self, member: Member, now: float) -> None:
-        """Enforce the hard time limit, and free what waits behind a task that takes long."""
-        if not member.ready:
-            self._watch_start(member, now)
-            return
-        running = member.slot.running()
-        if running is None:
-            return
-        number, since = running
-        assigned = member.assigned.get(number)
-        if assigned is None:
-            return
-        lasted = now - since
-        if assigned.hard and lasted > assigned.hard:
-            self._over_time(member, assigned, lasted - assigned.hard)
-        elif (
-            self.local is None
-            and lasted > _RECALL_AFTER
-            and len(member.assigned) > 1
-            and now - member.recalled_at > _RECALL_AFTER
-        ):
-            member.recalled_at = now
-            self.crew.runtimes.learn(assigned.delivery.task, lasted)
-            self.kill(member, signal.SIGURG)
-
-    def _watch_start(self, member: Member, now: float) -> None:
-        """An executor that does not get ready (a handler of worker_process_init hangs) is replaced."""
-        waited = now - member.forked
-        if waited > 5 * self.options.proc_alive_timeout and not member.leaving:
-            self.crew.condemn(member, f"it was not ready {waited:.0f} s after its start; look at worker_process_init")
-
-    def _over_time(self, member: Member, assigned: Assigned, over: float) -> None:
-        """A task has passed its hard limit by `over` seconds: kill its process, or give up its thread."""
-        if self.local is not None:
-            # The thread raises TimeLimitExceeded by itself; only one that cannot be interrupted comes here.
-            if over > _ABANDON_AFTER:
-                self._abandon(member)
-            return
-        if not assigned.verdict:
-            assigned.verdict, assigned.verdict_text = "timeout", str(assigned.hard)
-            logger.error(
-                "Hard time limit (%gs) exceeded for %s[%s]",
-                assigned.hard,
-                assigned.delivery.task,
-                assigned.delivery.id,
-            )
-            self.kill(member, signal.SIGKILL)
-
-    def _abandon(self, member: Member) -> None:
-        """Leave a thread that cannot be stopped to itself, count its task as timed out, and replace it."""
-        assert self.local is not None
-        self._unregister(member)
-        left = self.crew.leave(member)
-        member.sock.close()
-        self.feeder.give_back([Admitted(a.delivery, "timeout", str(a.hard)) for a in left])
-        logger.error(
-            "Thread %d is still running %s past its hard time limit and cannot be stopped: it is given up and "
-            "replaced. Use the prefork pool for tasks that may hang outside Python.",
-            member.index,
-            ", ".join(a.delivery.task for a in left),
-        )
-        replacement = self.local.replace()
-        if replacement is None:
-            self.fail("pool", WorkerLostError("too many threads had to be given up"))
-        else:
-            self.join(*replacement)
 
     # --- executors -------------------------------------------------------------------------------------------
 
@@ -391,7 +285,7 @@ class Consumer:
         self.heartbeat.recovering = False
         self._deadline = None if grace < 0 else time.monotonic() + grace
         self.feeder.stop()
-        self.recall()
+        self.overseer.recall()
 
     def _leave(self, now: float) -> None:
         if self.feeder.join(0):
@@ -433,30 +327,3 @@ class Consumer:
 
 def _again(assigned: Assigned) -> Admitted:
     return Admitted(assigned.delivery, assigned.concluding, assigned.verdict_text if assigned.concluding else "")
-
-
-def _describe(assigned: Assigned, member: Member | None, since: float | None) -> dict[str, Any]:
-    row = _describe_waiting(Admitted(assigned.delivery))
-    row["worker_pid"] = member.pid if member is not None else None
-    row["time_start"] = time.time() - (time.monotonic() - since) if since is not None else None
-    row["acknowledged"] = assigned.early and member is not None
-    return row
-
-
-def _describe_waiting(item: Admitted) -> dict[str, Any]:
-    """Name a delivery without its arguments: they may be secret, and nobody asked for them."""
-    delivery = item.delivery
-    return {
-        "id": delivery.id,
-        "name": delivery.task,
-        "type": delivery.task,
-        "time_start": None,
-        "acknowledged": False,
-        "delivery_info": {
-            "exchange": delivery.exchange,
-            "routing_key": delivery.queue,
-            "priority": delivery.priority,
-            "redelivered": delivery.token > 1,
-        },
-        "worker_pid": None,
-    }

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from umbel.core.errors import OperationalError, UmbelError
 from umbel.engine.seam import Bus, Listener
+from umbel.worker import inspection
 from umbel.worker.service import Service
 
 if TYPE_CHECKING:
@@ -130,13 +131,13 @@ def _revoke(control: RemoteControl, arguments: dict[str, Any]) -> Any:
     ids = {given} if isinstance(given, str) else {str(item) for item in given}
     consumer = control.consumer
     consumer.feeder.drop(ids)
-    consumer.recall()
+    consumer.overseer.recall()
     consumer.feeder.wake()
     if not arguments.get("terminate"):
         return {"ok": f"tasks {', '.join(sorted(ids))} flagged as revoked"}
     name = str(arguments.get("signal") or "SIGTERM").upper()
     signum = signal.Signals[name if name.startswith("SIG") else f"SIG{name}"]
-    found = consumer.terminate(ids, signum)
+    found = consumer.overseer.terminate(ids, signum)
     return {"ok": f"terminate: {', '.join(found)}" if found else "terminate: tasks unknown"}
 
 
@@ -146,11 +147,11 @@ def _shutdown(control: RemoteControl, _arguments: dict[str, Any]) -> Any:
 
 
 def _active(control: RemoteControl, _arguments: dict[str, Any]) -> Any:
-    return control.consumer.describe(running=True)
+    return inspection.active(control.consumer.crew)
 
 
 def _reserved(control: RemoteControl, _arguments: dict[str, Any]) -> Any:
-    return control.consumer.describe(running=False)
+    return inspection.reserved(control.consumer.crew, control.consumer.feeder)
 
 
 def _registered(control: RemoteControl, arguments: dict[str, Any]) -> Any:

@@ -52,9 +52,8 @@ def build_consumer(app: Any, options: WorkerOptions, owner: str, progress: Progr
         recovered=feeder.take_recovered,
         lost=lambda: consumer.lease_lost(),  # noqa: PLW0108 - the consumer is made below
     )
-    consumer = Consumer(app, options, link, progress, crew, feeder, settler, heartbeat, clock)
-    if shape is not None:
-        consumer.local = LocalCrew(app, options, progress)
+    local = None if shape is None else LocalCrew(app, options, progress)
+    consumer = Consumer(app, options, link, progress, crew, feeder, settler, heartbeat, clock, local=local)
     if options.remote_control and app.bus is not None:
         consumer.remote = RemoteControl(consumer, app.bus)
     try:
