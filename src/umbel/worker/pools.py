@@ -56,7 +56,7 @@ class LocalExecutor(Executor):
         thread = threading.get_ident()
         guard = threading.Lock()
         timers = [
-            threading.Timer(limit, _raise_in, (thread, error, self.runner, guard))
+            threading.Timer(limit, _raise_in, (thread, _with_limit(error, limit), self.runner, guard))
             for limit, error in ((soft, SoftTimeLimitExceeded), (hard, TimeLimitExceeded))
             if limit
         ]
@@ -69,6 +69,15 @@ class LocalExecutor(Executor):
             with guard:
                 for timer in timers:
                     timer.cancel()
+
+
+def _with_limit(error: type[Exception], limit: float) -> type[Exception]:
+    """Return `error` as a class that says the limit by itself: a thread can be sent a class only, no instance."""
+
+    def __init__(self: Exception) -> None:
+        error.__init__(self, limit)
+
+    return type(error.__name__, (error,), {"__init__": __init__, "__module__": error.__module__})
 
 
 def _raise_in(thread: int, error: type[Exception], runner: Runner, guard: Any) -> None:

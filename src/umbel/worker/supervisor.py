@@ -28,6 +28,8 @@ logger = logging.getLogger("umbel.worker")
 _BACKOFF_FIRST, _BACKOFF_LAST = 0.05, 5.0
 #: One that lived this long counts as healthy (seconds).
 _HEALTHY_AFTER = 5.0
+#: Two signals of a kind within this time are one (seconds).
+_ECHO = 0.1
 #: How long children get to exit by themselves at the end.
 _EXIT_WAIT = 5.0
 #: Threads that a pool without processes may give up before its session starts anew.
@@ -82,6 +84,7 @@ class Supervisor:
         #: When to fork again: monotonic time → slot; slot -1 is a whole session.
         self._later: list[tuple[float, int]] = []
         self._announced = False
+        self._last_signal: dict[int, float] = {}
         self._slots = options.concurrency if launcher.forks_executors else 0
 
     # --- life ------------------------------------------------------------------------------------------------
@@ -279,6 +282,8 @@ class Supervisor:
         for signum in data:
             if signum == signal.SIGCHLD:
                 self._reap()
+            elif self._is_echo(signum):
+                continue
             elif signum in (signal.SIGTERM, signal.SIGINT):
                 cold = self._launcher.remaps_sigterm and signum == signal.SIGTERM
                 self._shut_down(2 if cold else self._level + 1, signum)
@@ -286,6 +291,15 @@ class Supervisor:
                 self._shut_down(max(2, self._level + 1), signum)
             elif signum == signal.SIGUSR1:
                 self._launcher.dump_stacks()
+
+    def _is_echo(self, signum: int) -> bool:
+        """Tell whether the same signal came a moment ago: a shell or `timeout` may send it to the process and to
+        its group, which is one order and not two.
+        """
+        now = time.monotonic()
+        echo = now - self._last_signal.get(signum, -1.0) < _ECHO
+        self._last_signal[signum] = now
+        return echo
 
     def _shut_down(self, level: int, signum: int) -> None:
         """Go to a level of the ladder: 1 warm, 2 cold, 3 at once. Levels never go down."""
