@@ -315,6 +315,10 @@ class Lab:
         wait(lambda: self.waiting() == 0, seconds, "the queues to be drained")
         self.journal.write("drained")
 
+    def drain_but(self, count: int, seconds: float = 30.0) -> None:
+        """Wait until so many messages are left."""
+        wait(lambda: self.waiting() == count, seconds, f"all messages but {count} to be gone")
+
     def verdict(self, rules: Rules | None = None) -> Verdict:
         """Check the whole history."""
         ids = list(dict.fromkeys(self.journal.ids("intended")))
