@@ -12,7 +12,14 @@ from umbel.app import signals
 from umbel.core.settings.table import BY_NAME
 
 #: Words that look like settings: names of tasks and signals, and what umbel adds to none.
-NO_SETTINGS = frozenset(signals.__all__) | {"task_id", "task_name", "task_args", "task_kwargs", "task_cls"}
+NO_SETTINGS = frozenset(signals.__all__) | {
+    "task_id",
+    "task_name",
+    "task_args",
+    "task_kwargs",
+    "task_cls",
+    "result_from_tuple",
+}
 _SETTING = re.compile(r"`((?:task|worker|result|broker|beat)_[a-z_]+)(?:=[^`]*)?`")
 RUNNABLE = [page for page in PAGES if any(is_runnable(block) for block in blocks_of(page))]
 _LINK = re.compile(r"\[[^\]\n]+\]\(([^)\s]+)\)")
@@ -76,3 +83,12 @@ def test_every_setting_that_a_page_names_exists() -> None:
         if name not in known and name not in NO_SETTINGS
     }
     assert unknown == set()
+
+
+def test_every_test_that_a_page_names_exists() -> None:
+    sources = [*(ROOT / "tests").rglob("*.py"), *(ROOT / "src" / "umbel" / "testing").rglob("*.py")]
+    known = {name for source in sources for name in re.findall(r"def (test_\w+)", source.read_text())}
+    pages = [page for page in PAGES if page.is_relative_to(ROOT / "docs")]
+    named = {name for page in pages for name in re.findall(r"`(test_\w+)`", page.read_text())}
+    assert named
+    assert named - known == set()
