@@ -56,10 +56,13 @@ def worker(ctx: click.Context, state: State, /, **options: Any) -> int:
     program = make_worker(ctx, app, options)
     conf = app.conf
     logfile = options["logfile"] or conf.worker_logfile
-    pidfile = options["pidfile"] or conf.worker_pidfile
+    # A process that this command started for one of its parts is neither announced nor locked once more.
+    is_part = "UMBEL_WORKER_ROLE" in os.environ
+    pidfile = None if is_part else options["pidfile"] or conf.worker_pidfile
     with _pidfile(pidfile, program.hostname):
         import_modules(app)
-        show_banner(state, program, options["loglevel"], logfile)
+        if not is_part:
+            show_banner(state, program, options["loglevel"], logfile)
         app.log.setup(
             options["loglevel"],
             logfile,
@@ -88,6 +91,8 @@ def configure(app: Umbel, options: dict[str, Any]) -> None:
         app.conf.include = [*(app.conf.include or ()), *options["include"]]
     if options["json_logs"]:
         app.conf.worker_log_json = True
+    if options["pool_start_method"]:
+        app.conf.worker_pool_start_method = options["pool_start_method"]
     if options["disable_prefetch"]:
         app.conf.worker_disable_prefetch = True
 

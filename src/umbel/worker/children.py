@@ -5,14 +5,17 @@ from __future__ import annotations
 import ctypes
 import faulthandler
 import gc
+import json
 import logging
 import os
 import random
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, NoReturn
 
 from umbel.app import signals
@@ -40,15 +43,43 @@ def describe_exit(status: int) -> str:
     return f"exit status {os.WEXITSTATUS(status)}"
 
 
+#: In a process that was started afresh to be a consumer or an executor: which one, as JSON.
+_ROLE = "UMBEL_WORKER_ROLE"
+
+
+def spawned_role() -> dict[str, Any] | None:
+    """Return what this process was started to be; None for a worker that somebody started."""
+    text = os.environ.get(_ROLE)
+    return None if text is None else json.loads(text)
+
+
+def thread_count() -> int:
+    """Return how many threads this process has, those of C libraries included where the system tells."""
+    try:
+        return len(list(Path("/proc/self/task").iterdir()))
+    except OSError:
+        return threading.active_count()
+
+
 class Launcher:
-    """Forks the processes of one worker."""
+    """Starts the processes of one worker: forks, or fresh interpreters where the app has started threads.
+
+    A fork beside a thread may inherit a lock that nobody will ever release. A fresh process runs the same command
+    line again and then takes its role instead of supervising.
+    """
 
     def __init__(
-        self, app: Any, options: WorkerOptions, set_title: Callable[[str], None] = lambda _title: None
+        self,
+        app: Any,
+        options: WorkerOptions,
+        set_title: Callable[[str], None] = lambda _title: None,
+        *,
+        spawns: bool = False,
     ) -> None:
         self.app = app
         self.options = options
         self._set_title = set_title
+        self._spawns = spawns
         #: Other pools run tasks inside the consumer.
         self.forks_executors = options.pool == "prefork"
         #: Celery: the environment variable REMAP_SIGTERM=SIGQUIT makes TERM a cold shutdown.
@@ -57,6 +88,8 @@ class Launcher:
     def fork_consumer(self, owner: str, progress: Progress, ours: socket.socket, theirs: socket.socket) -> int:
         """Fork the consumer; return its process id. Raises OSError when no process can be made."""
         gc.freeze()
+        if self._spawns:
+            return _spawn({"kind": "consumer", "session": owner}, theirs)
         pid = os.fork()
         if not pid:
             _in_child("consumer", [ours])
@@ -69,6 +102,8 @@ class Launcher:
     ) -> int:
         """Fork executor number `slot`; return its process id. Raises OSError when no process can be made."""
         signals.worker_before_create_process.send(sender=self)
+        if self._spawns:
+            return _spawn({"kind": "executor", "session": progress.session, "slot": slot}, theirs)
         gc.freeze()
         pid = os.fork()
         if not pid:
@@ -79,6 +114,19 @@ class Launcher:
         with suppress(OSError):
             os.setpgid(pid, pid)
         return pid
+
+    def take_role(self, role: dict[str, Any]) -> NoReturn:
+        """Be what this process was spawned for; does not return."""
+        del os.environ[_ROLE]
+        sock = socket.socket(fileno=role["fd"])
+        session = role["session"]
+        _in_child(role["kind"], [])
+        progress = Progress.attach(session)
+        if role["kind"] == "consumer":
+            self._set_title("consumer")
+            _leave(lambda: build_consumer(self.app, self.options, session, progress, Link(sock)).run())
+        self._set_title(f"executor {role['slot']}")
+        _leave(lambda: self._serve(role["slot"], progress, sock))
 
     def _serve(self, slot: int, progress: Progress, sock: socket.socket) -> int:
         options = self.options
@@ -102,6 +150,19 @@ class Launcher:
     def dump_stacks(self) -> None:
         """Write the stack of every thread of this process to stderr (SIGUSR1)."""
         faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
+
+
+def _spawn(role: dict[str, Any], sock: socket.socket) -> int:
+    """Start a fresh interpreter with this process' command line and the socket for its role; return its id."""
+    sock.set_inheritable(True)
+    try:
+        environment = {**os.environ, _ROLE: json.dumps({**role, "fd": sock.fileno()})}
+        arguments = [sys.executable, *sys.orig_argv[1:]]
+        if role["kind"] == "executor":
+            return os.posix_spawn(sys.executable, arguments, environment, setpgroup=0)
+        return os.posix_spawn(sys.executable, arguments, environment)
+    finally:
+        sock.set_inheritable(False)
 
 
 def _in_child(kind: str, inherited: list[socket.socket]) -> None:

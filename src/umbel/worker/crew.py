@@ -61,12 +61,14 @@ class Member:
     ready: bool = False
     leaving: bool = False
     recalled_at: float = 0.0
+    #: Number of a job that turned out to take long: until it is done nothing is put behind it (0: none).
+    blocked_by: int = 0
     #: Monotonic time of the fork, to notice one that never gets ready.
     forked: float = field(default_factory=time.monotonic)
 
     def may_take(self, cost: float, size: int, *, is_async: bool, async_limit: int) -> bool:
         """Tell whether one more job of this cost (seconds) and size (bytes) fits."""
-        if not self.ready or self.leaving:
+        if not self.ready or self.leaving or self.blocked_by:
             return False
         if is_async:
             return self.async_jobs < async_limit
@@ -97,6 +99,8 @@ class Member:
         assigned = self.assigned.pop(number, None)
         if assigned is None:
             return None
+        if number == self.blocked_by:
+            self.blocked_by = 0
         if assigned.is_async:
             self.async_jobs -= 1
         elif len(self.assigned) == self.async_jobs:
@@ -181,12 +185,17 @@ class Crew:
         free = more = 0
         with self._lock:
             for member in self.members.values():
-                if not member.ready or member.leaving:
+                if not member.ready or member.leaving or member.blocked_by:
                     continue
                 held = len(member.assigned)
                 free += held == member.async_jobs and member.async_jobs < self._async_limit
                 more += max(0, depth - held)
         return free, more
+
+    def is_blocked(self) -> bool:
+        """Tell whether every executor is held by a task that takes long."""
+        with self._lock:
+            return bool(self.members) and all(member.blocked_by for member in self.members.values())
 
     def plan(
         self, backlog: deque[Admitted], assigned_of: Callable[[Admitted], Assigned]

@@ -164,6 +164,8 @@ class Feeder(Service):
             self.backlog.extendleft(reversed([self._returned.popleft() for _ in range(len(self._returned))]))
         if self.backlog:
             self._dispatch()
+        if self.backlog and self.crew.is_blocked():
+            self._let_others()
         wanted = self._wanted()
         if wanted <= 0:
             self._wait_for_room()
@@ -175,6 +177,13 @@ class Feeder(Service):
             self._admit_new()
         elif self.backlog:
             self._wait_for_room()
+
+    def _let_others(self) -> None:
+        """Give what cannot start here for a while back to the broker: another worker may be free."""
+        items = list(self.backlog)
+        self.backlog.clear()
+        self.backlog.extend(item for item in items if item.verdict)
+        self.settler.put([_release(item.delivery) for item in items if not item.verdict])
 
     def _wait_for_room(self) -> None:
         with self._changed:

@@ -78,8 +78,10 @@ class Overseer:
         lasted = now - current[1]
         if assigned.hard and lasted > assigned.hard:
             self._over_time(member, assigned, lasted - assigned.hard)
-        elif self.local is None and len(member.assigned) > 1 and lasted > _RECALL_AFTER:
-            self._free_hostages(member, assigned, lasted, now)
+        elif self.local is None and lasted > _RECALL_AFTER:
+            member.blocked_by = assigned.number
+            if len(member.assigned) > 1:
+                self._free_hostages(member, assigned, lasted, now)
 
     def _watch_start(self, member: Member, now: float) -> None:
         """An executor that does not get ready (a handler of worker_process_init hangs) is replaced."""

@@ -74,10 +74,12 @@ class LocalExecutor(Executor):
 def _with_limit(error: type[Exception], limit: float) -> type[Exception]:
     """Return `error` as a class that says the limit by itself: a thread can be sent a class only, no instance."""
 
-    def __init__(self: Exception) -> None:
-        error.__init__(self, limit)
+    class Limited(error):  # type: ignore[valid-type, misc]
+        def __init__(self) -> None:
+            super().__init__(limit)
 
-    return type(error.__name__, (error,), {"__init__": __init__, "__module__": error.__module__})
+    Limited.__name__, Limited.__qualname__, Limited.__module__ = error.__name__, error.__qualname__, error.__module__
+    return Limited
 
 
 def _raise_in(thread: int, error: type[Exception], runner: Runner, guard: Any) -> None:

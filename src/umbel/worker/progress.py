@@ -39,9 +39,10 @@ def _path(session: str) -> Path:
 class Progress:
     """The mapped file of one session."""
 
-    def __init__(self, mapped: mmap.mmap, path: Path) -> None:
+    def __init__(self, mapped: mmap.mmap, path: Path, session: str) -> None:
         self._map = mapped
         self._path = path
+        self.session = session
 
     @classmethod
     def create(cls, session: str, slots: int) -> Progress:
@@ -50,7 +51,7 @@ class Progress:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
         try:
             os.ftruncate(fd, _SLOT.size * slots)
-            return cls(mmap.mmap(fd, _SLOT.size * slots), path)
+            return cls(mmap.mmap(fd, _SLOT.size * slots), path, session)
         finally:
             os.close(fd)
 
@@ -64,7 +65,17 @@ class Progress:
             return None
         try:
             size = os.fstat(fd).st_size
-            return cls(mmap.mmap(fd, size, prot=mmap.PROT_READ), path) if size else None
+            return cls(mmap.mmap(fd, size, prot=mmap.PROT_READ), path, session) if size else None
+        finally:
+            os.close(fd)
+
+    @classmethod
+    def attach(cls, session: str) -> Progress:
+        """Map the file of a living session to write into it (a process that did not inherit the mapping)."""
+        path = _path(session)
+        fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+        try:
+            return cls(mmap.mmap(fd, os.fstat(fd).st_size), path, session)
         finally:
             os.close(fd)
 

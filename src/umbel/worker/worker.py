@@ -88,23 +88,42 @@ class Worker:
     def start(self) -> int:
         """Run until a signal or an order ends the worker; return the exit status."""
         # Imported here because these modules need fork, which Windows does not have.
-        from umbel.worker.children import Launcher
+        from umbel.worker.children import Launcher, spawned_role
         from umbel.worker.supervisor import Supervisor
 
         self.app.import_default_modules()
         self.app.finalize()
+        role = spawned_role()
+        if role is not None:
+            Launcher(self.app, self.options, set_process_name).take_role(role)
         if self._purge:
             count = self.app.broker.purge(self.options.queues)
             logger.warning("Purged %d messages from %s", count, ", ".join(self.options.queues))
         signals.celeryd_after_setup.send(sender=self.hostname, instance=self, conf=self.app.conf)
         signals.worker_init.send(sender=self)
         set_process_name("supervisor")
-        launcher = Launcher(self.app, self.options, set_process_name)
+        launcher = Launcher(self.app, self.options, set_process_name, spawns=self._must_spawn())
         supervisor = Supervisor(self.options, launcher, on_ready=self._ready, on_stopping=self._stopping)
         try:
             return supervisor.run()
         finally:
             signals.worker_shutdown.send(sender=self)
+
+    def _must_spawn(self) -> bool:
+        """Tell whether processes are started afresh: asked for, or made necessary by threads of the app."""
+        from umbel.worker.children import thread_count
+
+        if self.app.conf.worker_pool_start_method == "spawn":
+            return True
+        threads = thread_count()
+        if threads > 1:
+            logger.warning(
+                "The app's modules have started %d threads. A fork could inherit a lock that one of them holds and "
+                "hang, so the worker's processes are started afresh instead, which takes longer and shares no memory. "
+                "Start such threads in a handler of worker_process_init.",
+                threads - 1,
+            )
+        return threads > 1
 
     def _ready(self) -> None:
         if self._on_ready is not None:

@@ -55,15 +55,15 @@ _PROCESSES: tuple[Setting, ...] = (
         "Time within which a new executor process must report that it is ready.",
         minimum=0.001,
     ),
-    unsupported(
+    works(
         "worker_pool_start_method",
         "CELERYD_POOL_START_METHOD",
         Kind.TEXT,
         "fork",
-        "How executor processes are made.",
-        do="umbel forks them from a process without threads, which is safe; "
-        "for no fork at all use `worker_pool = 'threads'`",
+        "How executor processes are made: `fork` (quick, shares memory) or `spawn` (fresh interpreters that run the "
+        "command line again). An app whose modules start threads is spawned in any case.",
         since="Celery 5.7",
+        choices=("fork", "spawn"),
     ),
     no_effect(
         "worker_pool_putlocks",
