@@ -92,6 +92,8 @@ def _record(call: Call, state: str, outcome: Outcome) -> Record:
 
 def _reason(outcome: Outcome) -> str:
     name = type(outcome.exc).__name__
+    if outcome.kind is Kind.LOST:
+        return f"lost: {name}: {outcome.exc}"
     return f"{outcome.kind.value}: {name}" if outcome.exc is not None else outcome.kind.value
 
 
