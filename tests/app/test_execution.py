@@ -395,6 +395,7 @@ def test_expected_exceptions_are_failures_that_are_logged_shortly(app: Any, work
     result = work.delay()
     (report,) = worker.drain()
     assert "raised expected: KeyError" in report.log
+    assert report.expected
     assert "Traceback" not in report.log
     assert result.failed()
 

@@ -79,6 +79,8 @@ class Report(msgspec.Struct, array_like=True, gc=False):
     runtime: float = 0.0
     #: A line for the log about the outcome; "" for none.
     log: str = ""
+    #: The failure is one of those that the task names in `throws`: ordinary, logged as INFO.
+    expected: bool = False
 
 
 _REVOKED = frozenset({"revoked", "expired", "terminated"})
@@ -200,6 +202,7 @@ class Runner(Guard):
             outcome.kind,
             outcome.runtime,
             _line(call, outcome),
+            _is_expected(call, outcome),
         )
 
     def _conclude(self, job: Job) -> Report:
@@ -285,6 +288,11 @@ class Runner(Guard):
         return self._dead(job, exc, reason, f"Task {job.task}[{job.id}] INTERNAL ERROR: {text}")
 
 
+def _is_expected(call: Call, outcome: Outcome) -> bool:
+    """Tell whether an outcome is a failure of the kinds that the task names in `throws`."""
+    return outcome.kind is Kind.FAILURE and isinstance(outcome.exc, classes_of(call.task, "throws"))
+
+
 def _line(call: Call, outcome: Outcome) -> str:
     """The log line of an outcome, in Celery's words; values and arguments are never in it."""
     kind, head = outcome.kind, f"Task {call.traits.name}[{call.id}]"
@@ -299,7 +307,7 @@ def _line(call: Call, outcome: Outcome) -> str:
         return f"{head} rejected: put back into its queue"
     if kind is Kind.REVOKED:
         return f"Discarding revoked task: {call.traits.name}[{call.id}]" if exc else head
-    if exc is not None and isinstance(exc, classes_of(call.task, "throws")):
+    if exc is not None and _is_expected(call, outcome):
         return f"{head} raised expected: {text_of(exc)}"
     word = "rejected" if kind is Kind.REJECT else "raised unexpected"
     trace = f"\n{outcome.traceback}" if outcome.traceback else ""

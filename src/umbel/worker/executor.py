@@ -272,7 +272,8 @@ _LEVELS = {
 def log_report(report: Report) -> None:
     """Write the line that the runner made about an outcome, and take it out of the report."""
     if report.log:
-        level = _LEVELS.get(report.kind, logging.ERROR)
+        # Celery: failures that the task expects (`throws`) are INFO.
+        level = logging.INFO if report.expected else _LEVELS.get(report.kind, logging.ERROR)
         if task_logger.isEnabledFor(level):
             task_logger.log(level, "%s", report.log)
         report.log = ""
