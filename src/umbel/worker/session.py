@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 from typing import Any
@@ -26,11 +27,14 @@ logger = logging.getLogger("umbel.worker")
 
 #: How often two threads of the consumer change places (seconds); Python's own 5 ms would delay every hand-over.
 _SWITCH_INTERVAL = 0.0005
+#: Deliveries come and go by the hundred without cycles: looking for some every 700 objects is wasted.
+_GC_THRESHOLD = 20_000
 
 
 def build_consumer(app: Any, options: WorkerOptions, owner: str, progress: Progress, link: Link) -> Consumer:
     """Open the engines in this process and wire the consumer of one session."""
     sys.setswitchinterval(_SWITCH_INTERVAL)
+    gc.set_threshold(_GC_THRESHOLD, 20, 50)
     clock = SYSTEM_CLOCK
     broker, store = app.broker, app.store
     lease = Lease(options.queues, owner, 0, options.lease)
