@@ -48,11 +48,12 @@ def is_runnable(block: Block) -> bool:
     return block.language in ("python", "console")
 
 
-def matches(expected: str, output: str) -> bool:
-    """Compare what a page shows with what was printed."""
+def matches(expected: str, output: str, *, more: bool = False) -> bool:
+    """Compare what a page shows with what was printed; with `more` anything may follow."""
     wanted = "\n".join(line.rstrip() for line in expected.strip().splitlines())
     printed = "\n".join(line.rstrip() for line in output.strip().splitlines())
-    return re.fullmatch(re.escape(wanted).replace(r"\.\.\.", ".*?"), printed, re.DOTALL) is not None
+    pattern = re.escape(wanted).replace(r"\.\.\.", ".*?") + (".*" if more else "")
+    return re.fullmatch(pattern, printed, re.DOTALL) is not None
 
 
 class Player:
@@ -61,7 +62,7 @@ class Player:
     def __init__(self, folder: Path, wait_until: Callable[..., None]) -> None:
         self.folder = folder
         self._wait_until = wait_until
-        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._running: list[tuple[str, subprocess.Popen[bytes]]] = []
         path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("UMBEL", "CELERY"))}
         self._environment = {**kept, "PATH": path, "PYTHONPATH": str(folder), "NO_COLOR": "1"}
@@ -69,9 +70,9 @@ class Player:
 
     def close(self) -> None:
         """End what still runs."""
-        for process in self._running.values():
+        for _, process in self._running:
             process.terminate()
-        for process in self._running.values():
+        for _, process in self._running:
             try:
                 process.wait(DEADLINE)
             except subprocess.TimeoutExpired:
@@ -118,13 +119,13 @@ class Player:
 
     def _need_worker(self, app: str) -> None:
         command = f"umbel -A {app} worker -l INFO -c 2"
-        if command not in self._running:
-            self._start(command, "...ready....")
+        if not any(known == command and process.poll() is None for known, process in self._running):
+            self._start(command, "...ready.")
 
     def _start(self, command: str, expected: str) -> None:
         log = self.folder / f"output-{len(self._running)}.log"
         with log.open("wb") as out:
-            self._running[command] = subprocess.Popen(
+            process = subprocess.Popen(
                 f"exec {command}",
                 shell=True,
                 cwd=self.folder,
@@ -134,12 +135,13 @@ class Player:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        self._running.append((command, process))
         self._wait_until(
-            lambda: self._running[command].poll() is not None or matches(expected, log.read_text()),
+            lambda: process.poll() is not None or matches(expected, log.read_text(), more=True),
             seconds=DEADLINE,
             what=f"`{command}` to print {expected!r} in {log}",
         )
-        state = self._running[command].poll()
+        state = process.poll()
         assert state is None, f"`{command}` ended with {state}:\n{log.read_text()}"
 
     def _console(self, block: Block) -> None:
@@ -148,7 +150,7 @@ class Player:
         for part in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
             command, _, expected = part.partition("\n")
             if command.endswith(" &"):
-                self._start(command.removesuffix(" &"), expected.rstrip() + "...")
+                self._start(command.removesuffix(" &"), expected)
             else:
                 output = self._run(command, block)
                 assert matches(expected, output), f"line {block.line}: `{command}` printed\n{output}"
