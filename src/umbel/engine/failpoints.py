@@ -4,6 +4,8 @@ They do nothing unless the environment says so before the process starts:
 `UMBEL_FAILPOINTS="settle.before=kill@3;publish.after=sleep(5);lease.after=raise"`. An action is `kill` (SIGKILL
 to this process), `raise` (OperationalError), `sleep(seconds)` or `exit(status)`; `@n` fires at the n-th pass only,
 `@n+` from the n-th on, no suffix at every pass. `UMBEL_FAILPOINTS_IN=consumer` limits it to one kind of process.
+`UMBEL_FAILPOINTS_ONCE=<file>`: the first that fires creates the file (name, process id, monotonic time), and as
+long as it exists none fires again, in any process.
 """
 
 from __future__ import annotations
@@ -78,6 +80,7 @@ def parse(text: str) -> dict[str, _Rule]:
 
 _rules = parse(os.environ.get("UMBEL_FAILPOINTS", ""))
 _only = os.environ.get("UMBEL_FAILPOINTS_IN", "")
+_once = os.environ.get("UMBEL_FAILPOINTS_ONCE", "")
 _process_kind = ""
 
 
@@ -97,6 +100,8 @@ def _pass(name: str) -> None:
     rule = _rules.get(name)
     if rule is None or (_only and _only != _process_kind) or not rule.fires():
         return
+    if _once and not _is_first(name):
+        return
     if rule.action == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     elif rule.action == "sleep":
@@ -105,3 +110,13 @@ def _pass(name: str) -> None:
         os._exit(int(rule.argument))
     else:
         raise OperationalError(f"failpoint {name} was told to fail by UMBEL_FAILPOINTS")
+
+
+def _is_first(name: str) -> bool:
+    try:
+        descriptor = os.open(_once, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return False
+    os.write(descriptor, f"{name} {os.getpid()} {time.monotonic()}\n".encode())
+    os.close(descriptor)
+    return True

@@ -265,7 +265,6 @@ class Feeder(Service):
         plan = self.crew.plan(self.backlog, self._assigned)
         if not plan:
             return
-        failpoint("dispatch.before")
         tickets = [
             (a.delivery.tag, a.delivery.token, Ticket(a.number, member.index, a.early).pack())
             for member, batch in plan
@@ -274,6 +273,7 @@ class Feeder(Service):
             if not a.concluding
         ]
         try:
+            failpoint("dispatch.before")
             gone = set(self.broker.start(self.lease.owner, tickets, self.clock.now())) if tickets else set()
         except OperationalError:
             self._take_back(plan)
