@@ -205,9 +205,13 @@ class Consumer:
                 logger.info("Executor %d (pid %d) is replaced after %s", member.index, member.pid, frame.leaving)
         if reports:
             back = self.crew.take_back(member, [report.number for report in reports])
-            self.settler.put(
-                [self._settlement(a, report) for a, report in zip(back, reports, strict=True) if a is not None]
-            )
+            settlements = [
+                self._settlement(a, report) for a, report in zip(back, reports, strict=True) if a is not None
+            ]
+            if self.crew.busy() or self._stopping:
+                self.settler.put(settlements)
+            else:
+                self.settler.settle(settlements)
         if recalled:
             returned = self.crew.take_back(member, recalled)
             self.feeder.give_back([_again(assigned) for assigned in returned if assigned is not None])

@@ -48,6 +48,29 @@ class Settler(Service):
             self._waiting.extend(settlements)
             self._changed.notify()
 
+    def settle(self, settlements: Sequence[Settlement]) -> None:
+        """Commit settlements here and now if nothing else is being committed, else as `put` does.
+
+        For an idle worker: handing one outcome to another thread would take longer than committing it.
+        """
+        with self._changed:
+            if self._waiting or self._busy:
+                self._waiting.extend(settlements)
+                self._changed.notify()
+                return
+            self._busy = len(settlements)
+        batch = list(settlements)
+        try:
+            self._once(batch)
+            batch = []
+        except OperationalError as exc:
+            logger.warning("Cannot store the outcome of %d tasks at once: %s", len(batch), exc)
+        finally:
+            with self._changed:
+                self._busy = 0
+                self._waiting[:0] = batch
+                self._changed.notify_all()
+
     @property
     def pending(self) -> int:
         """How many settlements are not committed yet."""
@@ -89,7 +112,7 @@ class Settler(Service):
         delay = _RETRY_FIRST
         while True:
             try:
-                stale = commit(self._engine, self._engine, self._owner, batch, self._clock.now())
+                self._once(batch)
             except OperationalError as exc:
                 logger.error("Cannot store the outcome of %d tasks, trying again: %s", len(batch), exc)
                 if self.stopping.wait(delay):
@@ -100,9 +123,12 @@ class Settler(Service):
                     return
                 delay = min(delay * 2, _RETRY_LAST)
                 continue
-            if stale:
-                self._tell_stale(batch, len(stale))
             return
+
+    def _once(self, batch: list[Settlement]) -> None:
+        stale = commit(self._engine, self._engine, self._owner, batch, self._clock.now())
+        if stale:
+            self._tell_stale(batch, len(stale))
 
     def _tell_stale(self, batch: list[Settlement], count: int) -> None:
         ended = sum(1 for settlement in batch if settlement.end is End.DONE)
