@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,11 @@ def test_a_value_comes_back_from_the_store(app: Any, worker: MiniWorker) -> None
     assert result.date_done is not None
 
 
-def test_the_log_line_tells_neither_arguments_nor_value(app: Any, worker: MiniWorker) -> None:
+def test_the_log_line_tells_neither_arguments_nor_value(
+    app: Any, worker: MiniWorker, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "celery.worker")
+
     @app.task(name="kit.secret")
     def secret(word: str) -> str:
         return word * 2
@@ -51,6 +56,13 @@ def test_the_log_line_tells_neither_arguments_nor_value(app: Any, worker: MiniWo
     (report,) = worker.drain()
     assert report.log.startswith(f"Task kit.secret[{result.id}] succeeded in ")
     assert "canary" not in report.log
+
+
+def test_no_line_is_made_that_nobody_reads(app: Any, worker: MiniWorker, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "celery.worker")
+    app.task(name="kit.plain")(lambda: None).delay()
+    (report,) = worker.drain()
+    assert (report.kind, report.log) == ("success", "")
 
 
 @pytest.mark.parametrize(

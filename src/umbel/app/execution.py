@@ -294,8 +294,14 @@ def _is_expected(call: Call, outcome: Outcome) -> bool:
 
 
 def _line(call: Call, outcome: Outcome) -> str:
-    """The log line of an outcome, in Celery's words; values and arguments are never in it."""
-    kind, head = outcome.kind, f"Task {call.traits.name}[{call.id}]"
+    """The log line of an outcome, in Celery's words; values and arguments are never in it.
+
+    That of a success, which is nearly every one, is not made where nobody will see it.
+    """
+    kind = outcome.kind
+    if kind is Kind.SUCCESS and not logger.isEnabledFor(logging.INFO):
+        return ""
+    head = f"Task {call.traits.name}[{call.id}]"
     if kind is Kind.SUCCESS:
         return f"{head} succeeded in {outcome.runtime}s"
     exc = outcome.exc

@@ -152,7 +152,7 @@ class Executor:
         failpoint("run.after")
         self.slot.finish(job.number)
         self._done += 1
-        log_report(report)
+        log_report(job, report)
         # At once, never with the next one: what a kill takes away is the running task and nothing before it.
         self._send(Up(reports=[report]))
 
@@ -187,11 +187,11 @@ class Executor:
             hard=hard_limit_of(self.app, job.task, job.head, self.options),
         )
 
-    def _deliver(self, report: Report) -> None:
+    def _deliver(self, job: Job, report: Report) -> None:
         """Send the report of an asynchronous task (called on the loop's thread)."""
         failpoint("run.after")
         self._done += 1
-        log_report(report)
+        log_report(job, report)
         self._send(Up(reports=[report]))
 
     def _wait_for_async(self) -> None:
@@ -269,13 +269,18 @@ _LEVELS = {
 }
 
 
-def log_report(report: Report) -> None:
-    """Write the line that the runner made about an outcome, and take it out of the report."""
+def log_report(job: Job, report: Report) -> None:
+    """Write the line that the runner made about an outcome, and take it out of the report.
+
+    The task is not current any more, so the record says itself which it was. Celery: `record.data`.
+    """
     if report.log:
         # Celery: failures that the task expects (`throws`) are INFO.
         level = logging.INFO if report.expected else _LEVELS.get(report.kind, logging.ERROR)
         if task_logger.isEnabledFor(level):
-            task_logger.log(level, "%s", report.log)
+            data = {"id": job.id, "name": job.task, "runtime": report.runtime}
+            extra = {"task_id": job.id, "task_name": job.task, "data": data}
+            task_logger.log(level, "%s", report.log, extra=extra)
         report.log = ""
 
 

@@ -13,9 +13,9 @@ from umbel.core.errors import SoftTimeLimitExceeded
 
 
 class TaskLoop:
-    """Runs jobs of asynchronous tasks and hands each report to `deliver`, called on the loop's thread."""
+    """Runs jobs of asynchronous tasks and hands each with its report to `deliver`, called on the loop's thread."""
 
-    def __init__(self, runner: Runner, deliver: Callable[[Report], None]) -> None:
+    def __init__(self, runner: Runner, deliver: Callable[[Job, Report], None]) -> None:
         self._runner = runner
         self._deliver = deliver
         self._loop = asyncio.new_event_loop()
@@ -70,7 +70,7 @@ class TaskLoop:
             for timer in timers:
                 timer.cancel()
             del self._tasks[job.number]
-        self._deliver(report)
+        self._deliver(job, report)
         with self._idle:
             self._busy -= 1
             self._idle.notify_all()

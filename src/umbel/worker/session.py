@@ -24,6 +24,7 @@ from umbel.worker.remote import RemoteControl
 from umbel.worker.settler import Settler
 
 logger = logging.getLogger("umbel.worker")
+task_logger = logging.getLogger("celery.worker")
 
 #: How often two threads of the consumer change places (seconds); Python's own 5 ms would delay every hand-over.
 _SWITCH_INTERVAL = 0.0005
@@ -45,7 +46,7 @@ def build_consumer(app: Any, options: WorkerOptions, owner: str, progress: Progr
     crew = Crew(async_limit=async_limit, one_at_a_time=one_at_a_time)
     settler = Settler(app.engine, owner, clock, crew.busy)
     feeder = Feeder(broker, store, lease, clock, app, crew, settler, options, _was_started)
-    if signals.task_received.receivers:
+    if signals.task_received.receivers or task_logger.isEnabledFor(logging.INFO):
         feeder.received = _announce_received
     heartbeat = Heartbeat(
         broker,
@@ -74,4 +75,8 @@ def _was_started(session: str, slot: int, number: int) -> bool:
 
 
 def _announce_received(delivery: Delivery) -> None:
+    """Celery: the line of `celery.worker.strategy`, and the signal in the main process."""
+    if task_logger.isEnabledFor(logging.INFO):
+        extra = {"task_id": delivery.id, "task_name": delivery.task}
+        task_logger.info("Task %s[%s] received", delivery.task, delivery.id, extra=extra)
     signals.task_received.send(sender="consumer", request=delivery)
