@@ -68,7 +68,18 @@ def test_purge_counts_what_it_deletes(app: Umbel) -> None:
 
 
 def test_commands_that_workers_do_not_know_say_so(app: Umbel) -> None:
-    with pytest.raises(NotSupportedError, match="rate_limit"):
-        app.control.rate_limit("x", "1/s")
+    with pytest.raises(NotSupportedError, match="time_limit"):
+        app.control.time_limit("x", 1)
     with pytest.raises(NotSupportedError, match="scheduled"):
         app.control.inspect().scheduled()
+
+
+def test_a_rate_limit_is_told_to_the_workers(app: Umbel) -> None:
+    heard: list[Any] = []
+    thread = serve_one(app, heard)
+    app.control.rate_limit("proj.add", "10/m", reply=True, timeout=10.0, limit=1)
+    thread.join(10.0)
+    assert (heard[0]["method"], heard[0]["arguments"]) == (
+        "rate_limit",
+        {"task_name": "proj.add", "rate_limit": "10/m"},
+    )

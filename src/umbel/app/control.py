@@ -122,6 +122,11 @@ class Control:
         """Tell workers to stop warm."""
         return self.broadcast("shutdown", None, destination, **more)
 
+    def rate_limit(self, task_name: str, rate_limit: int | str, destination: Any = None, **more: Any) -> Any:
+        """Let each worker start so many of a task: `"10/s"`, `"100/m"`; 0 lifts the limit. Until the worker stops."""
+        arguments = {"task_name": task_name, "rate_limit": rate_limit}
+        return self.broadcast("rate_limit", arguments, destination, **more)
+
     def purge(self, connection: Any = None) -> int:
         """Delete all waiting messages of the queues that this app knows; return how many."""
         if connection is not None:
@@ -140,7 +145,7 @@ class Control:
 _LATER = frozenset(
     {
         "add_consumer", "autoscale", "cancel_consumer", "disable_events", "election", "enable_events", "heartbeat",
-        "pool_grow", "pool_restart", "pool_shrink", "rate_limit", "revoke_by_stamped_headers",
+        "pool_grow", "pool_restart", "pool_shrink", "revoke_by_stamped_headers",
         "terminate_by_stamped_headers", "time_limit",
     }
 )  # fmt: skip
@@ -205,9 +210,9 @@ class Inspect:
         """Counters and processes."""
         return self._ask("stats")
 
-    def revoked(self) -> dict[str, Any] | None:
-        """Ids that a worker knows to be revoked."""
-        return self._ask("revoked")
+    def active_queues(self) -> dict[str, Any] | None:
+        """Which queues a worker takes from."""
+        return self._ask("active_queues")
 
     def __getattr__(self, name: str) -> Any:
         if name in _NOT_ASKED:
@@ -216,7 +221,7 @@ class Inspect:
 
 
 _NOT_ASKED = frozenset(
-    {"active_queues", "clock", "conf", "hello", "memdump", "memsample", "objgraph", "query_task", "report", "scheduled"}
+    {"clock", "conf", "hello", "memdump", "memsample", "objgraph", "query_task", "report", "revoked", "scheduled"}
 )
 
 

@@ -65,7 +65,32 @@ _STATES = (
 )
 _NODENAMES = "default_nodename gethostname host_format node_format nodename nodesplit"
 
+#: Modules of which umbel has nothing.
+_EMPTY = {
+    **dict.fromkeys(("backends.asynchronous", "backends.cache", "backends.filesystem", "backends.redis"), BACKENDS),
+    **dict.fromkeys(("backends.database", "backends.mongodb", "backends.rpc"), BACKENDS),
+    **dict.fromkeys(("concurrency.asynpool", "concurrency.prefork", "concurrency.solo", "concurrency.thread"), POOLS),
+    **dict.fromkeys(("concurrency.eventlet", "concurrency.gevent"), POOLS),
+    **dict.fromkeys(("events.cursesmon", "events.dispatcher", "events.dumper", "events.event"), EVENTS),
+    **dict.fromkeys(("utils.abstract", "utils.annotations", "utils.deprecated", "utils.graph", "utils.static"), PLAIN),
+    **dict.fromkeys(("utils.quorum_queues",), KOMBU),
+    **dict.fromkeys(("worker.components", "worker.loops", "worker.consumer.connection"), BOOTSTEPS),
+    **dict.fromkeys(("worker.consumer.consumer", "worker.consumer.control", "worker.consumer.tasks"), BOOTSTEPS),
+    **dict.fromkeys(("worker.consumer.events", "worker.consumer.gossip", "worker.consumer.heart"), BOOTSTEPS),
+    **dict.fromkeys(("worker.consumer.agent", "worker.consumer.delayed_delivery"), BOOTSTEPS),
+    **dict.fromkeys(("worker.consumer.mingle", "worker.heartbeat"), BOOTSTEPS),
+    "worker.pidbox": CONTROL,
+}
+
 POINTS: Mapping[str, Point] = {
+    **{path: Point(rest=remedy) for path, remedy in _EMPTY.items()},
+    "_state": Point(
+        {
+            "umbel.app.current": "current_app current_task get_current_app set_default as set_default_app",
+            "umbel.app.request": "current_task as get_current_task; current_worker_task as get_current_worker_task",
+        },
+        {"connect_on_app_finalize": "connect to the app's signal on_after_finalize"},
+    ),
     "": Point(
         {
             "umbel.app.app": "Celery",
@@ -138,7 +163,8 @@ POINTS: Mapping[str, Point] = {
     "backends.base": Point(later={"BaseBackend KeyValueStoreBackend DisabledBackend": BACKENDS}, rest=BACKENDS),
     "beat": Point(
         later={
-            "BeatLazyFunc EmbeddedService PersistentScheduler ScheduleEntry Scheduler SchedulingError Service": PERIODIC
+            "BeatLazyFunc EmbeddedService PersistentScheduler ScheduleEntry Scheduler SchedulingError Service": PERIODIC,
+            "BeatPidbox": PERIODIC,
         }
     ),
     "bin": Point(rest=COMMANDS),
@@ -239,12 +265,12 @@ POINTS: Mapping[str, Point] = {
     "utils.functional": Point(
         later={
             "LRUCache chunks dictfilter first firstmethod fun_accepts_kwargs head_from_fun is_list lazy maybe": PLAIN,
-            "maybe_evaluate maybe_list memoize mlazy noop padlist regen uniq": PLAIN,
+            "maybe_evaluate maybe_list mattrgetter memoize mlazy noop padlist regen uniq": PLAIN,
         }
     ),
     "utils.imports": Point(
         {"umbel.app.loading": "load_symbol as symbol_by_name", "umbel.app.registry": "gen_task_name"},
-        {"find_module import_from_cwd instantiate qualname reload_from_cwd cwd_in_path module_file": PLAIN},
+        {"NotAPackage find_module import_from_cwd instantiate qualname reload_from_cwd cwd_in_path module_file": PLAIN},
     ),
     "utils.iso8601": Point(later={"parse_iso8601": "call datetime.datetime.fromisoformat"}),
     "utils.log": Point(
