@@ -81,7 +81,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option("--max-memory-per-child", cls=Option, type=click.IntRange(1), metavar="KIB",
                  help="Replace an executor that holds more memory after a task."),
     click.option("--prefetch-multiplier", cls=Option, type=click.IntRange(0), metavar="N",
-                 help="At most so many waiting messages per executor."),
+                 help="How many messages an executor may hold, the running one included."),
     click.option("--disable-prefetch", cls=Option, is_flag=True, help="Take a message only when an executor is free."),
     click.option("--purge", "--discard", cls=Option, is_flag=True, help="Delete what waits in the queues first."),
     click.option("-O", "--optimization", cls=Option, type=click.Choice(["default", "fair", "fast", "fcfs"]),

@@ -75,9 +75,7 @@ class Member:
         sync_jobs = len(self.assigned) - self.async_jobs
         if sync_jobs == 0:
             return True
-        return (
-            self.load + cost <= HORIZON and sync_jobs < MAX_WAITING and self.waiting_bytes + size <= MAX_WAITING_BYTES
-        )
+        return self.load + cost <= HORIZON and self.waiting_bytes + size <= MAX_WAITING_BYTES
 
     def wants_more(self) -> bool:
         """Tell whether it is worth planning again: half of what may wait here has been done."""
@@ -148,11 +146,14 @@ class Runtimes:
 class Crew:
     """All executors of a session; safe from the consumer's threads."""
 
-    def __init__(self, *, async_limit: int, one_at_a_time: bool = False) -> None:
+    def __init__(self, *, async_limit: int, most: int | None = None) -> None:
         self.members: dict[int, Member] = {}
         self.runtimes = Runtimes()
         self._async_limit = async_limit
-        self._one_at_a_time = one_at_a_time
+        #: How many jobs (the running one included) an executor may hold; by default as many as short tasks want.
+        self._most = MAX_WAITING if most is None else min(most, MAX_WAITING)
+        #: How many may be leased for each: as many again, so that an executor is refilled without a wait.
+        self._ahead = 2 * MAX_WAITING if most is None else self._most
         self._lock = threading.Lock()
         #: Executors that must be killed, with the reason; the consumer's main loop sees to it.
         self.condemned: deque[tuple[Member, str]] = deque()
@@ -180,8 +181,8 @@ class Crew:
         """Return how many jobs could start at once, and how many more would be run within the horizon."""
         typical = self.runtimes.typical()
         depth = 0
-        if typical < HORIZON and not self._one_at_a_time:
-            depth = 2 * min(MAX_WAITING, int(HORIZON / typical))
+        if typical < HORIZON and self._most > 1:
+            depth = min(self._ahead, 2 * int(HORIZON / typical))
         free = more = 0
         with self._lock:
             for member in self.members.values():
@@ -238,7 +239,7 @@ class Crew:
         return sum(len(member.assigned) for member in list(self.members.values()))
 
     def _may_take(self, member: Member, assigned: Assigned, size: int) -> bool:
-        if self._one_at_a_time and not assigned.is_async and len(member.assigned) > member.async_jobs:
+        if not assigned.is_async and len(member.assigned) - member.async_jobs >= self._most:
             return False
         return member.may_take(assigned.cost, size, is_async=assigned.is_async, async_limit=self._async_limit)
 

@@ -20,8 +20,9 @@ class WorkerOptions:
     soft_time_limit: float | None = None
     max_tasks_per_child: int | None = None
     max_memory_per_child: int | None = None
-    #: 1 means: nothing is ever leased that cannot start at once.
-    prefetch_multiplier: int = 4
+    #: How many messages an executor may hold, the running one included; None: by how long tasks take. 1 means that
+    #: nothing is ever leased that cannot start at once.
+    prefetch_multiplier: int | None = None
     lease: float = 30.0
     heartbeat: float = 10.0
     max_crashes: int = 3

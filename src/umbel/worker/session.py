@@ -42,8 +42,7 @@ def build_consumer(app: Any, options: WorkerOptions, owner: str, progress: Progr
     shape = SHAPES.get(options.pool)
     async_limit = options.async_concurrency if shape is None else shape(options.concurrency)[1]
     # A thread cannot give back what waits behind its task, so nothing ever does.
-    one_at_a_time = options.prefetch_multiplier == 1 or shape is not None
-    crew = Crew(async_limit=async_limit, one_at_a_time=one_at_a_time)
+    crew = Crew(async_limit=async_limit, most=options.prefetch_multiplier if shape is None else 1)
     settler = Settler(app.engine, owner, clock, crew.busy)
     feeder = Feeder(broker, store, lease, clock, app, crew, settler, options, _was_started)
     if signals.task_received.receivers or task_logger.isEnabledFor(logging.INFO):

@@ -70,9 +70,7 @@ class Worker:
             soft_time_limit=_or(soft_time_limit, conf.task_soft_time_limit),
             max_tasks_per_child=_or(max_tasks_per_child, conf.worker_max_tasks_per_child),
             max_memory_per_child=_or(max_memory_per_child, conf.worker_max_memory_per_child),
-            prefetch_multiplier=1
-            if conf.worker_disable_prefetch
-            else int(_or(prefetch_multiplier, conf.worker_prefetch_multiplier) or 0),
+            prefetch_multiplier=prefetch_of(conf, prefetch_multiplier),
             lease=conf.worker_lease,
             heartbeat=conf.worker_heartbeat,
             max_crashes=conf.worker_max_crashes,
@@ -151,6 +149,15 @@ def pool_of(name: str) -> str:
     if name in ("gevent", "eventlet"):
         raise NotSupportedError(_GREEN.format(pool=name))
     raise ImproperlyConfigured(f"worker pool {name!r} is not known; choose one of {', '.join(sorted(set(POOLS)))}")
+
+
+def prefetch_of(conf: Any, given: int | None) -> int | None:
+    """Return how many messages an executor may hold; None where nobody has said (or said 0): umbel decides then."""
+    if conf.worker_disable_prefetch:
+        return 1
+    if given is None and conf.value_set_for("worker_prefetch_multiplier"):
+        given = conf.worker_prefetch_multiplier
+    return given or None
 
 
 def concurrency_of(value: int | str | None) -> int:

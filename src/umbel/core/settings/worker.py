@@ -123,9 +123,9 @@ _CONSUMING: tuple[Setting, ...] = (
         "CELERYD_PREFETCH_MULTIPLIER",
         Kind.INT,
         4,
-        "At most so many messages per executor are taken from the broker ahead of time; 0 sets no such "
-        "bound. umbel takes "
-        "fewer where tasks are long.",
+        "How many messages an executor may hold, the running one included. Left alone (or 0), umbel decides by how "
+        "long tasks take: one where they take 10 ms or more, up to 200 where they are very short. 1: nothing is "
+        "leased that cannot start at once.",
         minimum=0,
     ),
     works(
