@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from umbel.core.errors import ImproperlyConfigured, NotSupportedError
-from umbel.core.message import Message, Record, Settlement
+from umbel.core.errors import ImproperlyConfigured, NotSupportedError, OperationalError
+from umbel.core.message import Message, Part, Record, Settlement
 from umbel.engine import registry, settle
 from umbel.engine.registry import open_engine
 from umbel.engine.seam import Lease
@@ -59,3 +59,28 @@ def test_an_outcome_is_applied_with_one_engine_or_with_two(together: bool) -> No
     assert [item.id for item in engine.broker.lease(Lease(("q",), "me", 9, 30.0), NOW)] == ["b"]
     assert [letter.message.id for letter in engine.dead.browse()] == ["c"]
     assert settle.commit(engine, results, "me", [outcome], NOW) == [got.tag]
+
+
+def test_with_two_engines_a_crash_after_the_join_repeats_the_body_and_a_second_run_does_not() -> None:
+    engine, results = replace(open_engine("memory://"), atomic=None), open_engine("memory://")
+    assert engine.broker and results.store
+    body = Message("body", "t", "q", b"", b"")
+    parts = [Part("g", index, b"%d" % index, 2, body) for index in range(2)]
+    engine.broker.publish([Message("a", "t", "q", b"", b""), Message("b", "t", "q", b"", b"")], NOW)
+    first, second = engine.broker.lease(Lease(("q",), "me", 2, 30.0), NOW)
+    assert settle.commit(engine, results, "me", [Settlement(first.tag, first.token, parts=(parts[0],))], NOW) == []
+    # What a process did that died between joining and publishing.
+    assert len(results.store.join([parts[1]], NOW)) == 1
+    outcome = Settlement(second.tag, second.token, parts=(parts[1],))
+    assert settle.commit(engine, results, "me", [outcome], NOW) == []
+    assert [item.id for item in engine.broker.lease(Lease(("q",), "me", 9, 30.0), NOW)] == ["body"]
+    assert results.store.joined(["g"]) == {"g": (b"0", b"1")}
+    assert settle.commit(engine, results, "me", [outcome], NOW) == [second.tag]
+    assert engine.broker.lease(Lease(("q",), "me", 9, 30.0), NOW) == []
+
+
+def test_a_part_without_a_place_for_results_is_an_error_that_says_what_to_set() -> None:
+    engine = replace(open_engine("memory://"), atomic=None)
+    outcome = Settlement(1, 1, parts=(Part("g", 0, b""),))
+    with pytest.raises(OperationalError, match="set result_backend"):
+        settle.commit(engine, None, "me", [outcome], NOW)

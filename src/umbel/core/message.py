@@ -79,6 +79,27 @@ class End(enum.IntEnum):
     DEAD = 5
 
 
+class Part(msgspec.Struct, gc=False):
+    """What one member of a group of tasks (the header of a chord) contributes to what follows them all."""
+
+    group: str
+    #: Which member this is, from 0; the first payload stored for an index stays.
+    index: int
+    payload: bytes
+    #: How many members there are; None while that is not known yet. The first size stored stays.
+    size: int | None = None
+    #: What is to be published when this part completes the group; the payloads are read with `Store.joined`.
+    body: Message | None = None
+
+
+class Joined(msgspec.Struct, gc=False):
+    """A group that has become complete: the payloads of its members by index, and the body of the last part."""
+
+    group: str
+    payloads: tuple[bytes, ...]
+    body: Message | None = None
+
+
 class Settlement(msgspec.Struct, gc=False):
     """The effects of one outcome, applied together or (stale token) not at all."""
 
@@ -91,6 +112,8 @@ class Settlement(msgspec.Struct, gc=False):
     publish: tuple[Message, ...] = ()
     due: float = 0.0
     reason: str = ""
+    #: What the task contributes to the groups it is a member of.
+    parts: tuple[Part, ...] = ()
 
 
 class Stage(enum.StrEnum):

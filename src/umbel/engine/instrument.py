@@ -87,6 +87,11 @@ class _Store:
         self.forget = store.forget
         self.expire = store.expire
         self.revoked = store.revoked
+        self.join = store.join
+        self.expect = store.expect
+        self.confirm = store.confirm
+        self.joined = store.joined
+        self.forget_groups = store.forget_groups
 
     def revoke(self, records: Sequence[Record], now: float) -> list[str]:
         failpoint("revoke.before")

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from umbel.core.message import DeadLetter, Delivery, Depth, Message, Record, Settlement, Stage
+from umbel.core.message import DeadLetter, Delivery, Depth, Joined, Message, Part, Record, Settlement, Stage
 from umbel.core.queues import Queue
 
 
@@ -139,7 +139,14 @@ class Watch(Protocol):
 
 
 class Store(Protocol):
-    """Where results and revocations live."""
+    """Where results, revocations and the parts of groups live.
+
+    A group is open from its first part (or `expect`) until all its members have joined; however long that takes,
+    nothing of it expires. Members are counted by index, never by value: repeats change nothing. Whoever completes
+    the group is told, once; only a repeat of that very call (a settlement done again after a crash) is told again,
+    until `confirm` says that the body is published. So a crash in between neither loses the body nor, its id
+    being always the same, runs it twice. The payloads stay until `forget_groups`.
+    """
 
     def put(self, records: Sequence[Record], now: float) -> list[str]:
         """Store states; a terminal state never changes. Return the ids that were refused for that reason."""
@@ -154,7 +161,7 @@ class Store(Protocol):
         """Delete states."""
 
     def expire(self, now: float, limit: int = 1000) -> int:
-        """Drop up to `limit` records (and revocations) whose time is over; return how many."""
+        """Drop up to `limit` records, revocations and marks of forgotten groups whose time is over; return how many."""
 
     def revoke(self, records: Sequence[Record], now: float) -> list[str]:
         """Mark tasks as revoked for good. Return the ids that this ended at once.
@@ -166,6 +173,24 @@ class Store(Protocol):
 
     def revoked(self, ids: Sequence[str]) -> set[str]:
         """Return which of the ids are marked as revoked."""
+
+    def join(self, parts: Sequence[Part], now: float) -> list[Joined]:
+        """Store parts in one step; return the groups that this completed, each once.
+
+        The caller publishes their bodies and then calls `confirm`. An index outside the group's size is ignored.
+        """
+
+    def expect(self, sizes: Mapping[str, int], now: float) -> list[Joined]:
+        """Tell how many members each group has, once that is known; return the groups that this completed."""
+
+    def confirm(self, groups: Collection[str]) -> None:
+        """Remember that the bodies of these complete groups have been published: nobody is told again."""
+
+    def joined(self, groups: Collection[str]) -> dict[str, tuple[bytes, ...]]:
+        """Return the payloads, by index, of those groups that are complete; they are what the body works on."""
+
+    def forget_groups(self, groups: Collection[str], expires: float = 0.0) -> None:
+        """Delete the parts of groups. Until `expires` (0: not at all) late repeats find the group closed."""
 
 
 class Listener(Protocol):
@@ -195,9 +220,10 @@ class Atomic(Protocol):
     """Broker and store in one database: the whole outcome is one transaction."""
 
     def commit(self, owner: str, settlements: Sequence[Settlement], now: float) -> list[Any]:
-        """Apply record, publish and end of lease of each settlement together; return the stale tags.
+        """Apply record, publish, parts and end of lease of each settlement together; return the stale tags.
 
-        Of a stale settlement nothing is applied.
+        Of a stale settlement nothing is applied. The body of a part that completes its group is published and
+        confirmed in the same step, so nobody needs to be told; a body that cannot be routed becomes a dead letter.
         """
 
 

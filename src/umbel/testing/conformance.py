@@ -13,7 +13,17 @@ Every test speaks to the protocols of `umbel.engine.seam` only, and hands in the
 from __future__ import annotations
 
 from umbel.testing.conformance_broker import BrokerSuite
+from umbel.testing.conformance_join import AtomicJoinSuite, JoinSuite
 from umbel.testing.conformance_parts import message
 from umbel.testing.conformance_store import AtomicSuite, BusSuite, DeadLetterSuite, StoreSuite
 
-__all__ = ["AtomicSuite", "BrokerSuite", "BusSuite", "DeadLetterSuite", "StoreSuite", "message"]
+__all__ = [
+    "AtomicJoinSuite",
+    "AtomicSuite",
+    "BrokerSuite",
+    "BusSuite",
+    "DeadLetterSuite",
+    "JoinSuite",
+    "StoreSuite",
+    "message",
+]

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from umbel.core.message import Delivery, End, Message, Record, Settlement
+from umbel.core.message import Delivery, End, Joined, Message, Part, Record, Settlement
 from umbel.core.states import READY_STATES
 from umbel.engine.seam import Atomic, Broker, Engine, Lease, Store
 
 __all__ = ["EngineMachine"]
 
 _OWNERS = ("red", "blue", "green")
+_GROUPS = ("g", "h")
 _SECONDS = 10.0
+#: The id of a body is the name of its group.
+_PARTS: st.SearchStrategy[Part] = st.builds(
+    lambda group, index, payload, size: Part(group, index, payload, size, Message(group, "t", "q", b"", b"")),
+    st.sampled_from(_GROUPS),
+    st.integers(0, 4),
+    st.sampled_from((b"x", b"y")),
+    st.sampled_from((None, 2, 3)),
+)
 
 
 @dataclass
@@ -37,8 +46,32 @@ class _Copy:
     former: str = ""
 
 
+@dataclass
+class _Group:
+    """A group as the model sees it; `done` is the call that completed it (an index, or "size")."""
+
+    size: int | None = None
+    payloads: dict[int, bytes] = field(default_factory=dict)
+    done: int | str | None = None
+    confirmed: bool = False
+
+    def call(self, index: int | str, payload: bytes, size: int | None) -> bool:
+        """Take a part or (index "size") the size; True when the caller hears that the group is complete."""
+        if self.done is None:
+            self.size = size if self.size is None else self.size
+            if isinstance(index, int):
+                self.payloads.setdefault(index, payload)
+            if self.size is not None and set(range(self.size)) <= self.payloads.keys():
+                self.done = index
+        return self.done == index and not self.confirmed
+
+    def in_order(self) -> tuple[bytes, ...]:
+        """Return the payloads by index."""
+        return tuple(self.payloads[index] for index in range(self.size or 0))
+
+
 class EngineMachine(RuleBasedStateMachine):
-    """Publish, lease, start, extend, settle, crash and recover, in any order. Set `open` to a function that
+    """Publish, lease, start, extend, settle, join, crash and recover, in any order. Set `open` to a function that
     returns a fresh engine.
     """
 
@@ -60,6 +93,7 @@ class EngineMachine(RuleBasedStateMachine):
         self.final: dict[str, str] = {}
         self.buried: list[str] = []
         self.published = 0
+        self.groups = {name: _Group() for name in _GROUPS}
         #: Every delivery ever made, held or not: settling an old one must change nothing.
         self.handles: list[tuple[str, Delivery]] = []
 
@@ -134,13 +168,14 @@ class EngineMachine(RuleBasedStateMachine):
 
     @rule(data=st.data(), end=st.sampled_from(list(End)), delay=st.sampled_from((0.0, 5.0)), follow=st.booleans())
     def settle(self, data: st.DataObject, end: End, delay: float, follow: bool) -> None:
-        """Settle a delivery, old or held, with a record and a follow-up."""
+        """Settle a delivery, old or held, with a record, a follow-up and a part."""
         if not self.handles:
             return
         owner, delivery = data.draw(st.sampled_from(self.handles))
         copy = self._find(owner, delivery)
         state = data.draw(st.sampled_from(("SUCCESS", "FAILURE", "RETRY")))
         due = self.now + delay if delay else 0.0
+        parts = tuple(data.draw(st.lists(_PARTS, max_size=1)))
         settlement = Settlement(
             delivery.tag,
             delivery.token,
@@ -149,6 +184,7 @@ class EngineMachine(RuleBasedStateMachine):
             (Message(delivery.id, "t", "q", b"", b"", generation=2),) if follow else (),
             due,
             "because",
+            parts,
         )
         stale = self.atomic.commit(owner, [settlement], self.now)
         assert stale == ([] if copy else [delivery.tag])
@@ -166,6 +202,39 @@ class EngineMachine(RuleBasedStateMachine):
             copy.offers += end is End.OFFER
         if follow:
             self._add(delivery.id, 2, 0, 0.0)
+        for part in parts:
+            if self.groups[part.group].call(part.index, part.payload, part.size):
+                self.groups[part.group].confirmed = True
+                self._add(part.group, 0, 0, 0.0)
+
+    @rule(parts=st.lists(_PARTS, max_size=4))
+    def join(self, parts: list[Part]) -> None:
+        """Join members, some of which have joined already; each group that completes is told once."""
+        expected: dict[str, Joined] = {}
+        for part in parts:
+            group = self.groups[part.group]
+            if group.call(part.index, part.payload, part.size):
+                expected.setdefault(part.group, Joined(part.group, group.in_order(), part.body))
+        assert self.store.join(parts, self.now) == list(expected.values())
+
+    @rule(name=st.sampled_from(_GROUPS), size=st.integers(0, 4))
+    def expect(self, name: str, size: int) -> None:
+        """Say how many members there are."""
+        group = self.groups[name]
+        told = group.call("size", b"", size)
+        assert self.store.expect({name: size}, self.now) == ([Joined(name, group.in_order())] if told else [])
+
+    @rule(name=st.sampled_from(_GROUPS))
+    def confirm(self, name: str) -> None:
+        """Say that the body is published."""
+        self.groups[name].confirmed = self.groups[name].done is not None
+        self.store.confirm([name])
+
+    @rule(name=st.sampled_from(_GROUPS))
+    def forget_group(self, name: str) -> None:
+        """Forget a group; a part that comes later opens it anew."""
+        self.groups[name] = _Group()
+        self.store.forget_groups([name])
 
     @rule(owner=st.sampled_from(_OWNERS))
     def extend(self, owner: str) -> None:
@@ -223,5 +292,7 @@ class EngineMachine(RuleBasedStateMachine):
         assert depth.scheduled == sum(copy.due > self.now for copy in waiting)
         states = {id_: record.state for id_, record in self.store.get(list("abcdef"), self.now).items()}
         assert states == self.final
+        complete = {name: group.in_order() for name, group in self.groups.items() if group.done is not None}
+        assert self.store.joined(_GROUPS) == complete
         assert self.engine.dead is not None
         assert [letter.message.id for letter in self.engine.dead.browse(limit=10**6)] == self.buried

@@ -151,7 +151,7 @@ class MemoryBroker:
             return [item.tag for item in settlements if not self._end(owner, item, now)]
 
     def commit(self, owner: str, settlements: Sequence[Settlement], now: float) -> list[Any]:
-        """Apply record, follow-ups and end of lease of each settlement together; return the stale tags."""
+        """Apply record, follow-ups, parts and end of lease of each settlement together; return the stale tags."""
         stale = []
         with self._state.changed:
             for settlement in settlements:
@@ -160,8 +160,12 @@ class MemoryBroker:
                     continue
                 if settlement.record is not None:
                     self._state.put(settlement.record, now)
-                for refusal in self._insert(settlement.publish, now):
-                    self._state.bury(settlement.publish[refusal.index], str(refusal.error), now)
+                complete = self._state.join(settlement.parts, now)
+                for joined in complete:
+                    self._state.groups[joined.group].confirmed = True
+                follow_ups = [*settlement.publish, *(joined.body for joined in complete if joined.body is not None)]
+                for refusal in self._insert(follow_ups, now):
+                    self._state.bury(follow_ups[refusal.index], str(refusal.error), now)
         return stale
 
     def _end(self, owner: str, settlement: Settlement, now: float) -> bool:

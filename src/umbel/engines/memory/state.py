@@ -8,8 +8,9 @@ from bisect import insort
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from umbel.core.message import DeadLetter, Message, Record
+from umbel.core.message import DeadLetter, Joined, Message, Part, Record
 from umbel.core.states import READY_STATES
+from umbel.engines.memory.joins import Group
 
 
 @dataclass(eq=False)
@@ -73,6 +74,7 @@ class State:
     last_change: int = 0
     changes: dict[str, int] = field(default_factory=dict)
     revoked: dict[str, float] = field(default_factory=dict)
+    groups: dict[str, Group] = field(default_factory=dict)
     #: Who hears a topic: functions that take what was sent, called with the lock held.
     ears: list[tuple[str, Callable[[str, Sequence[bytes]], None]]] = field(default_factory=list)
 
@@ -153,3 +155,19 @@ class State:
         """Delete a state."""
         self.records.pop(id_, None)
         self.changes.pop(id_, None)
+
+    def group(self, name: str, now: float) -> Group:
+        """Return a group, opened now unless it exists."""
+        known = self.groups.get(name)
+        if known is None or 0 < known.expires <= now:
+            known = self.groups[name] = Group()
+        return known
+
+    def join(self, parts: Sequence[Part], now: float) -> list[Joined]:
+        """Store parts; return the groups that this completed."""
+        joined: dict[str, Joined] = {}
+        for part in parts:
+            group = self.group(part.group, now)
+            if group.add(part.index, part.payload, part.size):
+                joined.setdefault(part.group, Joined(part.group, group.in_order(), part.body))
+        return list(joined.values())

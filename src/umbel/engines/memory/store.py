@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
-from umbel.core.message import Record
+from umbel.core.message import Joined, Part, Record
+from umbel.engines.memory.joins import Group
 from umbel.engines.memory.state import State
 
 
@@ -47,7 +48,11 @@ class MemoryStore:
             marks = marks[: limit - len(over)]
             for id_ in marks:
                 del self._state.revoked[id_]
-            return len(over) + len(marks)
+            closed = [name for name, group in self._state.groups.items() if 0 < group.expires <= now]
+            closed = closed[: limit - len(over) - len(marks)]
+            for name in closed:
+                del self._state.groups[name]
+            return len(over) + len(marks) + len(closed)
 
     def revoke(self, records: Sequence[Record], now: float) -> list[str]:
         """Mark tasks as revoked, end those that wait; return the ids that this ended."""
@@ -66,6 +71,39 @@ class MemoryStore:
         """Return which of the ids are marked as revoked."""
         with self._state.changed:
             return self._state.revoked.keys() & set(ids)
+
+    def join(self, parts: Sequence[Part], now: float) -> list[Joined]:
+        """Store parts; return the groups that this completed."""
+        with self._state.changed:
+            return self._state.join(parts, now)
+
+    def expect(self, sizes: Mapping[str, int], now: float) -> list[Joined]:
+        """Store the sizes of groups; return the groups that this completed."""
+        with self._state.changed:
+            groups = {name: self._state.group(name, now) for name in sizes}
+            return [Joined(name, group.in_order()) for name, group in groups.items() if group.expect(sizes[name])]
+
+    def confirm(self, groups: Collection[str]) -> None:
+        """Tell nobody again that these groups are complete."""
+        with self._state.changed:
+            for name in groups:
+                group = self._state.groups.get(name)
+                if group is not None and group.complete:
+                    group.confirmed = True
+
+    def joined(self, groups: Collection[str]) -> dict[str, tuple[bytes, ...]]:
+        """Return the payloads of those groups that are complete."""
+        with self._state.changed:
+            known = {name: self._state.groups.get(name) for name in groups}
+            return {name: group.in_order() for name, group in known.items() if group is not None and group.complete}
+
+    def forget_groups(self, groups: Collection[str], expires: float = 0.0) -> None:
+        """Delete the parts of groups, which stay closed until `expires`."""
+        with self._state.changed:
+            for name in groups:
+                self._state.groups.pop(name, None)
+                if expires:
+                    self._state.groups[name] = Group(confirmed=True, expires=expires)
 
 
 class _Waiter:

@@ -13,6 +13,12 @@ from umbel.core.states import READY_STATES
 _CLEAR = "DELETE FROM result WHERE id = ? AND (final = 0 OR (expires > 0 AND expires <= ?))"
 _STORE = "INSERT OR IGNORE INTO result (id, state, final, expires, meta) VALUES (?, ?, ?, ?, ?)"
 
+_EXPIRE = (
+    "DELETE FROM result WHERE seq IN (SELECT seq FROM result WHERE expires > 0 AND expires <= ? LIMIT ?)",
+    "DELETE FROM revoked WHERE id IN (SELECT id FROM revoked WHERE expires > 0 AND expires <= ? LIMIT ?)",
+    "DELETE FROM joining WHERE id IN (SELECT id FROM joining WHERE expires > 0 AND expires <= ? LIMIT ?)",
+)
+
 
 def put(connection: sqlite3.Connection, records: Sequence[Record], now: float) -> list[str]:
     """Store states in order; return the ids of those that met a terminal state."""
@@ -53,16 +59,11 @@ def forget(connection: sqlite3.Connection, ids: Sequence[str]) -> None:
 
 
 def expire(connection: sqlite3.Connection, now: float, limit: int) -> int:
-    """Delete up to `limit` states and revocations whose time is over."""
-    gone = connection.execute(
-        "DELETE FROM result WHERE seq IN (SELECT seq FROM result WHERE expires > 0 AND expires <= ? LIMIT ?)",
-        (now, limit),
-    ).rowcount
-    if gone < limit:
-        gone += connection.execute(
-            "DELETE FROM revoked WHERE id IN (SELECT id FROM revoked WHERE expires > 0 AND expires <= ? LIMIT ?)",
-            (now, limit - gone),
-        ).rowcount
+    """Delete up to `limit` states, revocations and marks of forgotten groups whose time is over."""
+    gone = 0
+    for statement in _EXPIRE:
+        if gone < limit:
+            gone += connection.execute(statement, (now, limit - gone)).rowcount
     return gone
 
 
@@ -70,7 +71,8 @@ def has_expired(connection: sqlite3.Connection, now: float) -> bool:
     """Tell without the write lock whether `expire` would find something."""
     row = connection.execute(
         "SELECT EXISTS (SELECT 1 FROM result WHERE expires > 0 AND expires <= ?1) "
-        "OR EXISTS (SELECT 1 FROM revoked WHERE expires > 0 AND expires <= ?1)",
+        "OR EXISTS (SELECT 1 FROM revoked WHERE expires > 0 AND expires <= ?1) "
+        "OR EXISTS (SELECT 1 FROM joining WHERE expires > 0 AND expires <= ?1)",
         (now,),
     ).fetchone()
     return bool(row[0])

@@ -79,6 +79,18 @@ CREATE TABLE result (
 CREATE INDEX result_expires ON result (expires) WHERE expires > 0;
 CREATE TABLE revoked (id TEXT PRIMARY KEY, expires REAL NOT NULL) WITHOUT ROWID;
 CREATE INDEX revoked_expires ON revoked (expires) WHERE expires > 0;
+CREATE TABLE joining (
+    id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    stage INTEGER NOT NULL,
+    size INTEGER,
+    last INTEGER,
+    count INTEGER NOT NULL DEFAULT 0,
+    expires REAL NOT NULL DEFAULT 0
+);
+CREATE INDEX joining_expires ON joining (expires) WHERE expires > 0;
+CREATE TABLE part (joining INTEGER NOT NULL, position INTEGER NOT NULL, payload BLOB NOT NULL);
+CREATE UNIQUE INDEX part_position ON part (joining, position);
 CREATE TABLE bus (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, sent REAL NOT NULL, payload BLOB NOT NULL
 );

@@ -1,4 +1,4 @@
-"""The ends of leases, and the transaction that applies a whole outcome: record, follow-ups and end together."""
+"""The ends of leases, and the transaction that applies a whole outcome: record, follow-ups, parts and end together."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from umbel.core.message import End, Settlement
-from umbel.engines.sqlite import leases, messages, results
+from umbel.engines.sqlite import joins, leases, messages, results
 from umbel.engines.sqlite.dead import bury
 
 
@@ -111,6 +111,11 @@ def commit(
     if records:
         results.put(connection, records, now)
     follow_ups = [message for settlement in valid for message in settlement.publish]
+    parts = [part for settlement in valid for part in settlement.parts]
+    if parts:
+        complete = joins.join(connection, parts, now)
+        joins.confirm(connection, [joined.group for joined in complete])
+        follow_ups += [joined.body for joined in complete if joined.body is not None]
     if follow_ups:
         for refusal in messages.insert(connection, queues, follow_ups, now):
             bury(connection, follow_ups[refusal.index], str(refusal.error), now)

@@ -6,10 +6,10 @@ import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
-from umbel.core.message import Record
-from umbel.engines.sqlite import bells, results
+from umbel.core.message import Joined, Part, Record
+from umbel.engines.sqlite import bells, joins, results
 from umbel.engines.sqlite.bells import Bell, Ringer
 from umbel.engines.sqlite.database import Database
 
@@ -55,6 +55,26 @@ class SqliteStore:
     def revoked(self, ids: Sequence[str]) -> set[str]:
         """Return which of the ids are marked as revoked."""
         return self._database.read(results.revoked, ids)
+
+    def join(self, parts: Sequence[Part], now: float) -> list[Joined]:
+        """Store parts; return the groups that this completed."""
+        return self._database.write(joins.join, parts, now)
+
+    def expect(self, sizes: Mapping[str, int], now: float) -> list[Joined]:
+        """Store the sizes of groups; return the groups that this completed."""
+        return self._database.write(joins.expect, sizes, now)
+
+    def confirm(self, groups: Collection[str]) -> None:
+        """Tell nobody again that these groups are complete."""
+        self._database.write(joins.confirm, groups)
+
+    def joined(self, groups: Collection[str]) -> dict[str, tuple[bytes, ...]]:
+        """Return the payloads of those groups that are complete."""
+        return self._database.read(joins.payloads, groups)
+
+    def forget_groups(self, groups: Collection[str], expires: float = 0.0) -> None:
+        """Delete the parts of groups, which stay closed until `expires`."""
+        self._database.write(joins.forget, groups, expires)
 
     def close(self) -> None:
         """Let go of connections."""

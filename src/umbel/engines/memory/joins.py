@@ -1,0 +1,53 @@
+"""One group of a memory engine: who has joined, and who is told that it is complete."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(eq=False)
+class Group:
+    """The parts of one group by index; complete once there is one for every index below `size`."""
+
+    size: int | None = None
+    payloads: dict[int, bytes] = field(default_factory=dict)
+    complete: bool = False
+    #: The index whose part completed it; None where its size did.
+    last: int | None = None
+    #: Nobody is told again: the body is published, or the group is forgotten.
+    confirmed: bool = False
+    #: For a forgotten group: when it may be opened anew; 0 while it is not forgotten.
+    expires: float = 0.0
+
+    def add(self, index: int, payload: bytes, size: int | None) -> bool:
+        """Take a part; True when its caller is to be told that the group is complete."""
+        if self.confirmed:
+            return False
+        if self.complete:
+            return self.last == index
+        if self.size is None:
+            self.size = size
+        self.payloads.setdefault(index, payload)
+        return self._complete(index)
+
+    def expect(self, size: int) -> bool:
+        """Take the size; True when its caller is to be told that the group is complete."""
+        if self.confirmed:
+            return False
+        if self.complete:
+            return self.last is None
+        if self.size is None:
+            self.size = size
+        return self._complete(None)
+
+    def _complete(self, last: int | None) -> bool:
+        if self.size is None or len(self.payloads) < self.size:
+            return False
+        if not all(index in self.payloads for index in range(self.size)):
+            return False
+        self.complete, self.last = True, last
+        return True
+
+    def in_order(self) -> tuple[bytes, ...]:
+        """Return the payloads by index."""
+        return tuple(self.payloads[index] for index in range(self.size or 0))

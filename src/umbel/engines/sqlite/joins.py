@@ -1,0 +1,119 @@
+"""Groups and their parts as rows: counted by index, complete once, closed for late repeats when forgotten."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Collection, Mapping, Sequence
+
+from umbel.core.message import Joined, Message, Part
+
+#: Stages of a group: 0 open, 1 complete, 2 confirmed, 3 forgotten. `last` is the index that completed it, NULL where
+#: its size did; `count` is the number of parts below `size`, kept as soon as that is known so that no join counts the
+#: parts again.
+_OPEN, _COMPLETE = 0, 1
+
+_GET = "SELECT id, stage, size, last FROM joining WHERE name = ?"
+_ADD = "INSERT OR IGNORE INTO part (joining, position, payload) VALUES (?, ?, ?)"
+_SIZE = """
+UPDATE joining SET size = ?2, count = (SELECT count(*) FROM part WHERE joining = ?1 AND position BETWEEN 0 AND ?2 - 1)
+WHERE id = ?1"""
+_COUNT = "UPDATE joining SET count = count + 1 WHERE id = ?"
+_FINISH = "UPDATE joining SET stage = 1, last = ? WHERE id = ? AND count = size"
+_CONFIRM = "UPDATE joining SET stage = 2 WHERE stage = 1 AND name IN (SELECT value FROM json_each(?))"
+_PAYLOADS = """
+SELECT j.name, p.payload FROM joining AS j
+LEFT JOIN part AS p ON p.joining = j.id AND p.position >= 0 AND p.position < j.size
+WHERE j.stage IN (1, 2) AND j.name IN (SELECT value FROM json_each(?)) ORDER BY j.id, p.position"""
+_FORGET_PARTS = """
+DELETE FROM part
+WHERE joining IN (SELECT id FROM joining WHERE name IN (SELECT value FROM json_each(?)))"""
+_FORGET = "DELETE FROM joining WHERE name IN (SELECT value FROM json_each(?))"
+_CLOSE = "INSERT OR IGNORE INTO joining (name, stage, expires) VALUES (?, 3, ?)"
+
+_Row = tuple[int, int, int | None, int | None]
+
+
+def join(connection: sqlite3.Connection, parts: Sequence[Part], now: float) -> list[Joined]:
+    """Store parts; return the groups that this completed, and those whose completing part was repeated."""
+    joined: dict[str, Joined] = {}
+    for part in parts:
+        number, stage, size, last = _open(connection, part.group, now)
+        again = stage == _COMPLETE and last == part.index
+        told = again or (stage == _OPEN and _add(connection, number, size, part))
+        if told and part.group not in joined:
+            joined[part.group] = _joined(connection, part.group, number, part.body)
+    return list(joined.values())
+
+
+def expect(connection: sqlite3.Connection, sizes: Mapping[str, int], now: float) -> list[Joined]:
+    """Store the sizes of groups; return the groups that this completed."""
+    joined = []
+    for name, wanted in sizes.items():
+        number, stage, size, last = _open(connection, name, now)
+        if stage == _OPEN:
+            if size is None:
+                connection.execute(_SIZE, (number, wanted))
+            told = connection.execute(_FINISH, (None, number)).rowcount > 0
+        else:
+            told = stage == _COMPLETE and last is None
+        if told:
+            joined.append(_joined(connection, name, number, None))
+    return joined
+
+
+def _open(connection: sqlite3.Connection, name: str, now: float) -> _Row:
+    connection.execute("DELETE FROM joining WHERE name = ? AND expires > 0 AND expires <= ?", (name, now))
+    row: _Row | None = connection.execute(_GET, (name,)).fetchone()
+    if row is None:
+        number = connection.execute("INSERT INTO joining (name, stage) VALUES (?, ?)", (name, _OPEN)).lastrowid
+        assert number is not None
+        return number, _OPEN, None, None
+    return row
+
+
+def _add(connection: sqlite3.Connection, number: int, size: int | None, part: Part) -> bool:
+    """Add a part to an open group; True when that completed it."""
+    new = connection.execute(_ADD, (number, part.index, part.payload)).rowcount > 0
+    if size is None and part.size is not None:
+        connection.execute(_SIZE, (number, part.size))
+    elif new and size is not None and 0 <= part.index < size:
+        connection.execute(_COUNT, (number,))
+    return connection.execute(_FINISH, (part.index, number)).rowcount > 0
+
+
+def _joined(connection: sqlite3.Connection, name: str, number: int, body: Message | None) -> Joined:
+    rows = connection.execute(
+        "SELECT payload FROM part WHERE joining = ?1 AND position >= 0 "
+        "AND position < (SELECT size FROM joining WHERE id = ?1) ORDER BY position",
+        (number,),
+    )
+    return Joined(name, tuple(row[0] for row in rows), body)
+
+
+def confirm(connection: sqlite3.Connection, groups: Collection[str]) -> None:
+    """Tell nobody again that these groups are complete."""
+    connection.execute(_CONFIRM, _list(groups))
+
+
+def payloads(connection: sqlite3.Connection, groups: Collection[str]) -> dict[str, tuple[bytes, ...]]:
+    """Return the payloads of those groups that are complete, all of one moment: one statement reads them."""
+    found: dict[str, list[bytes]] = {}
+    for name, payload in connection.execute(_PAYLOADS, _list(groups)):
+        known = found.setdefault(name, [])
+        if payload is not None:
+            known.append(payload)
+    return {name: tuple(known) for name, known in found.items()}
+
+
+def forget(connection: sqlite3.Connection, groups: Collection[str], expires: float) -> None:
+    """Delete the parts of groups, which stay closed until `expires`."""
+    names = _list(groups)
+    connection.execute(_FORGET_PARTS, names)
+    connection.execute(_FORGET, names)
+    if expires:
+        connection.executemany(_CLOSE, [(name, expires) for name in groups])
+
+
+def _list(groups: Collection[str]) -> tuple[str]:
+    return (json.dumps(list(groups)),)

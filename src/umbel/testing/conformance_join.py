@@ -1,0 +1,148 @@
+"""What every store that keeps groups does, and what an atomic commit does with them, as tests."""
+# ruff: noqa: D102 - the name of a test is its sentence
+
+from __future__ import annotations
+
+import threading
+
+from umbel.core.message import Joined, Part
+from umbel.engine.seam import Engine, Lease
+from umbel.testing.conformance_parts import DEADLINE, NOW, Suite, done, ids, message
+
+
+def _part(index: int, payload: bytes = b"", group: str = "g", size: int | None = 3) -> Part:
+    return Part(group, index, payload or b"%d" % index, size, message(f"body of {group}"))
+
+
+class JoinSuite(Suite):
+    """What every store that keeps groups does."""
+
+    def test_a_group_is_complete_once_with_its_payloads_by_index(self, engine: Engine) -> None:
+        store = self.store(engine)
+        assert store.join([_part(2), _part(0)], NOW) == []
+        assert store.joined(["g"]) == {}
+        (joined,) = store.join([_part(1)], NOW)
+        assert joined == Joined("g", (b"0", b"1", b"2"), message("body of g"))
+        assert store.joined(["g", "unknown"]) == {"g": (b"0", b"1", b"2")}
+        assert store.join([_part(0), _part(2)], NOW) == []
+
+    def test_the_first_payload_of_an_index_stays_and_repeats_count_once(self, engine: Engine) -> None:
+        store = self.store(engine)
+        assert store.join([_part(0, b"A"), _part(1, b"same"), _part(0, b"A'"), _part(0, b"A''")], NOW) == []
+        (joined,) = store.join([_part(2, b"same"), _part(2, b"other")], NOW)
+        assert joined.payloads == (b"A", b"same", b"same")
+
+    def test_the_call_that_completed_a_group_is_answered_again_until_that_is_confirmed(self, engine: Engine) -> None:
+        store = self.store(engine)
+        store.join([_part(0), _part(1)], NOW)
+        store.confirm(["g", "unknown"])
+        first = store.join([_part(2)], NOW)
+        assert store.join([_part(0), _part(1)], NOW) == []
+        assert store.expect({"g": 3}, NOW) == []
+        assert store.join([_part(2), _part(2, b"late")], NOW) == first
+        store.confirm(["g"])
+        assert store.join([_part(2)], NOW) == []
+        assert store.joined(["g"]) == {"g": (b"0", b"1", b"2")}
+
+    def test_the_size_may_come_last(self, engine: Engine) -> None:
+        store = self.store(engine)
+        assert store.join([_part(0, size=None), _part(1, size=None)], NOW) == []
+        assert store.expect({"g": 2, "other": 2}, NOW) == [Joined("g", (b"0", b"1"))]
+        assert store.expect({"g": 2}, NOW) == [Joined("g", (b"0", b"1"))]
+        assert store.join([_part(1, size=None)], NOW) == []
+        store.confirm(["g"])
+        assert store.expect({"g": 2}, NOW) == []
+        assert store.expect({"empty": 0}, NOW) == [Joined("empty", ())]
+        assert store.joined(["empty"]) == {"empty": ()}
+
+    def test_the_first_size_stays_and_an_index_outside_it_is_ignored(self, engine: Engine) -> None:
+        store = self.store(engine)
+        assert store.join([_part(7, size=None), _part(-1, size=None), _part(0, size=None)], NOW) == []
+        assert store.expect({"g": 2}, NOW) == []
+        assert store.expect({"g": 1}, NOW) == []
+        assert store.join([_part(5, size=1)], NOW) == []
+        (joined,) = store.join([_part(1, size=9)], NOW)
+        assert joined.payloads == (b"0", b"1")
+
+    def test_groups_do_not_mix_and_strange_names_are_only_names(self, engine: Engine) -> None:
+        names = ["'", "%", "", "ü", "g", "G"]
+        store = self.store(engine)
+        assert store.join([_part(0, group=name, size=2) for name in names], NOW) == []
+        complete = store.join([_part(1, name.encode(), group=name, size=2) for name in names], NOW)
+        assert [(joined.group, joined.payloads[1]) for joined in complete] == [
+            (name, name.encode() or b"1") for name in names
+        ]
+
+    def test_nothing_of_an_open_group_expires(self, engine: Engine) -> None:
+        store = self.store(engine)
+        store.join([_part(0), _part(1)], NOW)
+        assert store.expire(NOW + 10**9) == 0
+        assert len(store.join([_part(2)], NOW + 10**9)) == 1
+        assert store.expire(NOW + 10**9) == 0
+        assert store.joined(["g"]) == {"g": (b"0", b"1", b"2")}
+
+    def test_a_forgotten_group_stays_closed_as_long_as_was_said(self, engine: Engine) -> None:
+        store = self.store(engine)
+        store.join([_part(index, group=name, size=2) for name in ("g", "h") for index in range(2)], NOW)
+        store.forget_groups(["g", "unknown"], NOW + 10)
+        store.forget_groups(["h"])
+        assert store.joined(["g", "h"]) == {}
+        late = [_part(0, size=1)]
+        assert store.join(late, NOW + 9) == []
+        assert store.expect({"g": 0}, NOW + 9) == []
+        assert len(store.join([_part(0, group="h", size=1)], NOW)) == 1
+        assert len(store.join(late, NOW + 10)) == 1
+        assert store.expire(NOW + 10) == 1
+        assert store.join([_part(0, group="unknown", size=1)], NOW + 10) != []
+
+    def test_of_many_threads_that_join_one_completes_the_group(self, engine: Engine) -> None:
+        store, told = self.store(engine), list[Joined]()
+
+        def join(first: int) -> None:
+            for index in range(first, 40, 4):
+                told.extend(store.join([_part(index, size=40), _part((index + 1) % 40, b"", size=40)], NOW))
+
+        threads = [threading.Thread(target=join, args=(n,)) for n in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(DEADLINE)
+        assert {joined.payloads for joined in told} == {tuple(b"%d" % n for n in range(40))}
+        store.confirm(["g"])
+        assert store.join([_part(index, size=40) for index in range(40)], NOW) == []
+
+
+class AtomicJoinSuite(Suite):
+    """What an atomic commit does with parts."""
+
+    def test_the_last_part_publishes_the_body_in_the_same_step(self, engine: Engine) -> None:
+        assert engine.atomic is not None
+        self.broker(engine).publish([message("a"), message("b"), message("c")], NOW)
+        taken = self.take(engine)
+        outcomes = [done(item, parts=(_part(n),)) for n, item in enumerate(taken)]
+        assert engine.atomic.commit("me", outcomes[:2], NOW) == []
+        assert self.take(engine) == []
+        assert engine.atomic.commit("me", outcomes[2:], NOW) == []
+        assert ids(self.take(engine)) == ["body of g"]
+        assert self.store(engine).joined(["g"]) == {"g": (b"0", b"1", b"2")}
+        assert self.store(engine).join([_part(2)], NOW) == []
+
+    def test_a_stale_outcome_joins_nothing(self, engine: Engine) -> None:
+        assert engine.atomic is not None
+        self.broker(engine).publish([message("a")], NOW)
+        (slow,) = self.take(engine, seconds=1.0)
+        (heir,) = self.broker(engine).recover(Lease(("q",), "heir", 1, 30.0), NOW + 2)
+        assert engine.atomic.commit("me", [done(slow, parts=(_part(0, b"stale", size=1),))], NOW + 2) == [slow.tag]
+        assert self.store(engine).joined(["g"]) == {}
+        assert engine.atomic.commit("heir", [done(heir, parts=(_part(0, b"valid", size=1),))], NOW + 2) == []
+        assert self.store(engine).joined(["g"]) == {"g": (b"valid",)}
+
+    def test_a_body_that_cannot_be_routed_becomes_a_dead_letter(self, engine: Engine) -> None:
+        assert engine.atomic is not None
+        assert engine.dead is not None
+        self.broker(engine).publish([message("a")], NOW)
+        (got,) = self.take(engine)
+        part = Part("g", 0, b"", 1, message("lost", exchange="nowhere"))
+        assert engine.atomic.commit("me", [done(got, publish=(message("next"),), parts=(part,))], NOW) == []
+        assert [letter.message.id for letter in engine.dead.browse()] == ["lost"]
+        assert ids(self.take(engine)) == ["next"]
