@@ -163,8 +163,8 @@ POINTS: Mapping[str, Point] = {
     "backends.base": Point(later={"BaseBackend KeyValueStoreBackend DisabledBackend": BACKENDS}, rest=BACKENDS),
     "beat": Point(
         later={
-            "BeatLazyFunc EmbeddedService PersistentScheduler ScheduleEntry Scheduler SchedulingError Service": PERIODIC,
-            "BeatPidbox": PERIODIC,
+            "BeatLazyFunc BeatPidbox EmbeddedService PersistentScheduler ScheduleEntry": PERIODIC,
+            "Scheduler SchedulingError Service": PERIODIC,
         }
     ),
     "bin": Point(rest=COMMANDS),
