@@ -119,8 +119,12 @@ class Supervisor:
 
     def _start_session(self) -> None:
         owner = f"{self.options.hostname}:{uuid.uuid4().hex}"
-        progress = Progress.create(owner, self._slots or self.options.concurrency + _SPARE_SLOTS)
-        ours, theirs = socket.socketpair()
+        try:
+            progress = Progress.create(owner, self._slots or self.options.concurrency + _SPARE_SLOTS)
+            ours, theirs = socket.socketpair()
+        except OSError as exc:
+            self._postpone(-1, f"cannot start a session: {exc}")
+            return
         try:
             pid = self._launcher.fork_consumer(owner, progress, ours, theirs)
         except OSError as exc:
@@ -140,10 +144,15 @@ class Supervisor:
         if session is None or self._level:
             return
         begun = session.progress.slot(slot).started()
-        ours, theirs = socket.socketpair()
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as exc:
+            self._postpone(slot, f"cannot start executor {slot}: {exc}")
+            return
         try:
             pid = self._launcher.fork_executor(slot, session.progress, ours, theirs, session.link.sock)
         except OSError as exc:
+            ours.close()
             self._postpone(slot, f"cannot start executor {slot}: {exc}")
             return
         finally:

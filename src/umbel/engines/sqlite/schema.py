@@ -10,12 +10,12 @@ from umbel.core.errors import ImproperlyConfigured
 APPLICATION_ID = 0x756D626C
 
 _VERSION_1 = """
-CREATE TABLE queue (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
-CREATE TABLE exchange (name TEXT PRIMARY KEY, type TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE queue (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
+CREATE TABLE exchange (name TEXT PRIMARY KEY, type TEXT NOT NULL) WITHOUT ROWID, STRICT;
 CREATE TABLE binding (
     exchange TEXT NOT NULL, routing_key TEXT NOT NULL, queue TEXT NOT NULL,
     PRIMARY KEY (exchange, routing_key, queue)
-) WITHOUT ROWID;
+) WITHOUT ROWID, STRICT;
 CREATE TABLE message (
     seq INTEGER PRIMARY KEY,
     id TEXT NOT NULL,
@@ -31,27 +31,27 @@ CREATE TABLE message (
     token INTEGER NOT NULL DEFAULT 0,
     head BLOB NOT NULL,
     body BLOB NOT NULL
-);
+) STRICT;
 CREATE UNIQUE INDEX message_id ON message (id, generation, queue);
 CREATE TABLE ready (
     queue INTEGER NOT NULL, rank INTEGER NOT NULL, seq INTEGER NOT NULL,
     PRIMARY KEY (queue, rank, seq)
-) WITHOUT ROWID;
+) WITHOUT ROWID, STRICT;
 CREATE TABLE scheduled (
     due REAL NOT NULL, seq INTEGER NOT NULL, queue INTEGER NOT NULL,
     PRIMARY KEY (due, seq)
-) WITHOUT ROWID;
+) WITHOUT ROWID, STRICT;
 CREATE TABLE owner (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     name TEXT NOT NULL UNIQUE,
     deadline REAL NOT NULL,
     lost INTEGER NOT NULL DEFAULT 0
-);
+) STRICT;
 CREATE TABLE lease (
     owner INTEGER NOT NULL, seq INTEGER NOT NULL, token INTEGER NOT NULL,
     ticket INTEGER NOT NULL, former TEXT NOT NULL,
     PRIMARY KEY (owner, seq)
-) WITHOUT ROWID;
+) WITHOUT ROWID, STRICT;
 CREATE TABLE dead (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL,
@@ -66,7 +66,7 @@ CREATE TABLE dead (
     buried REAL NOT NULL,
     head BLOB NOT NULL,
     body BLOB NOT NULL
-);
+) STRICT;
 CREATE INDEX dead_id ON dead (id);
 CREATE TABLE result (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -75,9 +75,9 @@ CREATE TABLE result (
     final INTEGER NOT NULL,
     expires REAL NOT NULL,
     meta BLOB NOT NULL
-);
+) STRICT;
 CREATE INDEX result_expires ON result (expires) WHERE expires > 0;
-CREATE TABLE revoked (id TEXT PRIMARY KEY, expires REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE revoked (id TEXT PRIMARY KEY, expires REAL NOT NULL) WITHOUT ROWID, STRICT;
 CREATE INDEX revoked_expires ON revoked (expires) WHERE expires > 0;
 CREATE TABLE joining (
     id INTEGER PRIMARY KEY,
@@ -87,13 +87,13 @@ CREATE TABLE joining (
     last INTEGER,
     count INTEGER NOT NULL DEFAULT 0,
     expires REAL NOT NULL DEFAULT 0
-);
+) STRICT;
 CREATE INDEX joining_expires ON joining (expires) WHERE expires > 0;
-CREATE TABLE part (joining INTEGER NOT NULL, position INTEGER NOT NULL, payload BLOB NOT NULL);
+CREATE TABLE part (joining INTEGER NOT NULL, position INTEGER NOT NULL, payload BLOB NOT NULL) STRICT;
 CREATE UNIQUE INDEX part_position ON part (joining, position);
 CREATE TABLE bus (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, sent REAL NOT NULL, payload BLOB NOT NULL
-);
+) STRICT;
 CREATE INDEX bus_sent ON bus (sent);
 """
 
