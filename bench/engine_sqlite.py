@@ -40,15 +40,25 @@ def publish(engine: Engine, size: int, total: int) -> float:
     return (time.perf_counter() - began) / total * 1e6
 
 
+def stock(engine: Engine, total: int) -> None:
+    """Leave exactly `total` ready messages, so that every drain meets a queue of its own length."""
+    assert engine.broker is not None
+    engine.broker.purge(["celery"])
+    for n in range(0, total, 1000):
+        engine.broker.publish(batch(f"d{n}", min(1000, total - n)), time.time())
+
+
 def drain(engine: Engine, size: int, total: int, *, results: bool) -> dict[str, float]:
     assert engine.broker is not None
     assert engine.atomic is not None
+    stock(engine, total)
     lease = Lease(("celery",), "bench", size, 30.0)
     spent = dict.fromkeys(("lease", "start", "settle"), 0.0)
     for _ in range(total // size):
         now = time.time()
         t0 = time.perf_counter()
         taken = engine.broker.lease(lease, now)
+        assert len(taken) == size, "the queue ran dry"
         t1 = time.perf_counter()
         engine.broker.start("bench", [(item.tag, item.token, 1) for item in taken], now)
         t2 = time.perf_counter()

@@ -96,10 +96,21 @@ class MemoryBroker:
         for quota in (share, lease.limit):
             for name in names:
                 count = min(quota, lease.limit - len(taken))
-                places = state.ready[name][: max(count, 0)]
-                del state.ready[name][: len(places)]
+                places = self._places(name, lease, max(count, 0))
                 taken += [self._hold(state.messages[seq], lease, now) for _, seq in places]
         return taken
+
+    def _places(self, name: str, lease: Lease, count: int) -> list[tuple[int, int]]:
+        """Take up to `count` places of a queue's ready messages, tasks left to others not among them."""
+        ready = self._state.ready[name]
+        if not lease.without:
+            places = ready[:count]
+            del ready[: len(places)]
+            return places
+        places = [place for place in ready if self._state.messages[place[1]].message.task not in lease.without][:count]
+        for place in places:
+            ready.remove(place)
+        return places
 
     def _hold(self, stored: Stored, lease: Lease, now: float) -> Delivery:
         owner = self._keep(lease.owner, now + lease.seconds)

@@ -17,6 +17,8 @@ SELECT m.id, m.task, ?2, m.head, m.body, '', m.priority, m.due, m.expires, m.gen
 FROM ready AS r CROSS JOIN message AS m ON m.seq = r.seq
 WHERE r.queue = ?1 ORDER BY r.rank, r.seq LIMIT ?3"""
 
+_TAKE_SOME = _TAKE.replace("ORDER BY", "AND m.task NOT IN (SELECT value FROM json_each(?4)) ORDER BY")
+
 _TAKE_OVER = """
 SELECT m.id, m.task, q.name, m.head, m.body, '', m.priority, m.due, m.expires, m.generation,
        m.seq, l.token + 1, m.crashes, m.offers, l.ticket, iif(l.former = '', ?2, l.former), m.published
@@ -84,13 +86,13 @@ def take(connection: sqlite3.Connection, queues: Sequence[tuple[str, int]], leas
     taken: list[Delivery] = []
     more: list[tuple[str, int]] = []
     for queue in queues:
-        got = _take_from(connection, queue, owner, min(share, lease.limit - len(taken)))
+        got = _take_from(connection, queue, owner, min(share, lease.limit - len(taken)), lease.without)
         taken += got
         if len(got) == share:
             more.append(queue)
     for queue in more if len(queues) > 1 else ():
         if len(taken) < lease.limit:
-            taken += _take_from(connection, queue, owner, lease.limit - len(taken))
+            taken += _take_from(connection, queue, owner, lease.limit - len(taken), lease.without)
     return taken
 
 
@@ -99,17 +101,29 @@ def keep_owner(connection: sqlite3.Connection, name: str, deadline: float) -> in
     return int(connection.execute(_KEEP_OWNER, (name, deadline)).fetchall()[0][0])
 
 
-def _take_from(connection: sqlite3.Connection, queue: tuple[str, int], owner: int, limit: int) -> list[Delivery]:
+def _take_from(
+    connection: sqlite3.Connection, queue: tuple[str, int], owner: int, limit: int, without: tuple[str, ...]
+) -> list[Delivery]:
     if limit <= 0:
         return []
     name, number = queue
-    taken = [Delivery(*row) for row in connection.execute(_TAKE, (number, name, limit))]
+    if without:
+        rows = connection.execute(_TAKE_SOME, (number, name, limit, json.dumps(without)))
+    else:
+        rows = connection.execute(_TAKE, (number, name, limit))
+    taken = [Delivery(*row) for row in rows]
     if not taken:
         return taken
-    # What was taken is the beginning of the index, so one range per priority removes it.
-    last = {-delivery.priority: delivery.tag for delivery in taken}
-    for rank, seq in last.items():
-        connection.execute("DELETE FROM ready WHERE queue = ? AND rank = ? AND seq <= ?", (number, rank, seq))
+    if without:
+        connection.executemany(
+            "DELETE FROM ready WHERE queue = ? AND rank = ? AND seq = ?",
+            [(number, -delivery.priority, delivery.tag) for delivery in taken],
+        )
+    else:
+        # What was taken is the beginning of the index, so one range per priority removes it.
+        last = {-delivery.priority: delivery.tag for delivery in taken}
+        for rank, seq in last.items():
+            connection.execute("DELETE FROM ready WHERE queue = ? AND rank = ? AND seq <= ?", (number, rank, seq))
     connection.executemany(
         "INSERT INTO lease VALUES (?, ?, ?, 0, '')",
         [(owner, delivery.tag, delivery.token) for delivery in taken],
