@@ -38,6 +38,8 @@ class Lease(NamedTuple):
     owner: str
     limit: int
     seconds: float
+    #: Names of tasks that are left to other consumers.
+    without: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -175,6 +175,16 @@ class BrokerSuite(Suite):
         assert self.broker(engine).start("other", tickets[:1], NOW) == [first.tag]
         assert self.broker(engine).find(["a", "b"], NOW) == {"a": Stage.STARTED, "b": Stage.LEASED}
 
+    def test_tasks_that_are_left_to_others_stay_where_they_are(self, engine: Engine) -> None:
+        broker = self.broker(engine)
+        batch = [message("a"), message("b"), message("c")]
+        batch[0].task = batch[2].task = "theirs"
+        broker.publish(batch, NOW)
+        mine = Lease(("q",), "me", 10, 30.0, ("theirs",))
+        assert [got.id for got in broker.lease(mine, NOW)] == ["b"]
+        assert broker.lease(mine, NOW) == []
+        assert [got.id for got in self.take(engine, "other")] == ["a", "c"]
+
     # --- leases that lapse ---------------------------------------------------------------------------------
 
     def test_lapsed_leases_are_taken_over_with_what_was_known(self, engine: Engine) -> None:

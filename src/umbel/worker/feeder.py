@@ -36,6 +36,8 @@ _IDLE_WAIT = 10.0
 _MAX_LEASE = 400
 #: Outcomes waiting to be stored beyond which nothing more is leased.
 _MAX_UNSETTLED = 4000
+#: How much earlier than this worker others may take what it does not know (seconds).
+_HEAD_START = 0.5
 #: Pause after the broker failed: first and last (seconds).
 _PAUSE_FIRST, _PAUSE_LAST = 0.2, 5.0
 
@@ -68,6 +70,8 @@ class Feeder(Service):
         self._unadmitted: deque[Delivery] = deque()
         self._numbers = itertools.count(1)
         self._strangers: set[tuple[str, str]] = set()
+        #: Task name → until when its messages are left to other workers (epoch seconds).
+        self._left: dict[str, float] = {}
         self._rates = RateLimits(self.app, disabled=self.options.disable_rate_limits)
         self._parked: list[Admitted] = []
 
@@ -139,6 +143,10 @@ class Feeder(Service):
                     found.append(item.delivery.id)
         return found
 
+    def held_back(self) -> list[tuple[Admitted, float]]:
+        """Return the deliveries that wait here for their turn under a rate limit, and when that is."""
+        return [(item, self._rates.due(item.delivery.id)) for item in list(self._parked)]
+
     def set_rate(self, task: str, value: str | float | None) -> None:
         """Change the rate limit of a task."""
         self._rates.set(task, value)
@@ -170,8 +178,15 @@ class Feeder(Service):
         if wanted <= 0:
             self._wait_for_room()
             return
-        wait = 0.0 if self.backlog else min(_IDLE_WAIT, self._rates.next_wait(self._parked))
-        deliveries = self.broker.lease(self.lease._replace(limit=wanted), self.clock.now(), wait)
+        now = self.clock.now()
+        lease = self.lease._replace(limit=wanted)
+        longest = _IDLE_WAIT
+        if self._left:
+            self._left = {task: until for task, until in self._left.items() if until > now}
+            lease = lease._replace(without=tuple(self._left))
+            longest = min([longest, *(until - now for until in self._left.values())])
+        wait = 0.0 if self.backlog else min(longest, self._rates.next_wait(self._parked))
+        deliveries = self.broker.lease(lease, now, wait)
         if deliveries:
             self._unadmitted.extend(deliveries)
             self._admit_new()
@@ -228,6 +243,8 @@ class Feeder(Service):
         settlement = admission.offer(delivery, now, self.options.unknown_task_wait)
         if settlement is not None:
             self.settler.put([settlement])
+            # When it is due, whoever knows it gets a head start.
+            self._left[delivery.task] = max(self._left.get(delivery.task, 0.0), settlement.due + _HEAD_START)
         else:
             into.append(Admitted(delivery, "unknown", f"no worker knows the task {delivery.task!r}"))
         known = (delivery.queue, delivery.task)
