@@ -70,8 +70,10 @@ def test_purge_counts_what_it_deletes(app: Umbel) -> None:
 def test_commands_that_workers_do_not_know_say_so(app: Umbel) -> None:
     with pytest.raises(NotSupportedError, match="time_limit"):
         app.control.time_limit("x", 1)
-    with pytest.raises(NotSupportedError, match="scheduled"):
-        app.control.inspect().scheduled()
+    with pytest.raises(NotSupportedError, match="logical clocks"):
+        app.control.inspect().clock()
+    with pytest.raises(NotSupportedError, match="app.bus"):
+        app.control.inspect(connection=object())
 
 
 def test_a_rate_limit_is_told_to_the_workers(app: Umbel) -> None:
@@ -83,3 +85,9 @@ def test_a_rate_limit_is_told_to_the_workers(app: Umbel) -> None:
         "rate_limit",
         {"task_name": "proj.add", "rate_limit": "10/m"},
     )
+
+
+def test_one_node_named_alone_answers_alone(app: Umbel) -> None:
+    thread = serve_one(app, [])
+    assert app.control.inspect(destination="celery@here", timeout=10.0).ping() == {"ok": "pong"}
+    thread.join(10.0)

@@ -81,7 +81,8 @@ def test_a_revoked_task_is_never_run(project: Project) -> None:
     ("args", "told"),
     [
         (["inspect", "pong"], "Did you mean ping?"),
-        (["inspect", "scheduled"], "do not know 'scheduled' yet"),
+        (["inspect", "memdump"], "do not know 'memdump' yet"),
+        (["inspect", "query_task"], "it goes: inspect query_task ID..."),
         (["inspect", "active", "x"], "it goes: inspect active"),
         (["control", "pool_grow"], "do not know 'pool_grow' yet"),
         (["control", "revoke"], "it goes: control revoke ID..."),

@@ -162,9 +162,13 @@ class Inspect:
         limit: int | None = None,
         pattern: str | None = None,
         matcher: str | None = None,
-        **_: Any,
+        callback: Any = None,
+        connection: Any = None,
     ) -> None:
+        if connection is not None:
+            raise NotSupportedError("inspect(connection=…) is not supported: commands travel over app.bus")
         self.app = app
+        self.callback = callback
         self.destination = destination
         self.timeout = timeout
         self.limit = limit
@@ -172,6 +176,7 @@ class Inspect:
         self.matcher = matcher
 
     def _ask(self, command: str, **arguments: Any) -> dict[str, Any] | None:
+        """Return the answers by node; where `destination` is one node's name, that node's answer alone (as Celery)."""
         replies = self.app.control.broadcast(
             command,
             arguments,
@@ -181,8 +186,13 @@ class Inspect:
             limit=self.limit,
             pattern=self.pattern,
             matcher=self.matcher,
+            callback=self.callback,
         )
-        return {node: answer for reply in replies or () for node, answer in reply.items()} or None
+        answers = {node: answer for reply in replies or () for node, answer in reply.items()}
+        if isinstance(self.destination, str):
+            answer: dict[str, Any] | None = answers.get(self.destination)
+            return answer
+        return answers or None
 
     def ping(self, destination: Any = None) -> dict[str, Any] | None:
         """Who is there."""
@@ -206,6 +216,24 @@ class Inspect:
 
     registered_tasks = registered
 
+    def scheduled(self, safe: Any = None) -> dict[str, Any] | None:
+        """What a worker holds back because of a rate limit. Tasks with an eta wait in the broker, not here."""
+        del safe
+        return self._ask("scheduled")
+
+    def query_task(self, *ids: Any) -> dict[str, Any] | None:
+        """What a worker does with these tasks: `{node: {id: [state, info]}}`; ids, or one list of them."""
+        given = ids[0] if len(ids) == 1 and isinstance(ids[0], (list, tuple)) else ids
+        return self._ask("query_task", ids=[str(one) for one in given])
+
+    def conf(self, with_defaults: bool = False) -> dict[str, Any] | None:
+        """The settings of a worker, secrets hidden."""
+        return self._ask("conf", with_defaults=with_defaults)
+
+    def report(self) -> dict[str, Any] | None:
+        """Versions and settings of a worker, for reports of errors: `{node: {"ok": text}}`."""
+        return self._ask("report")
+
     def stats(self) -> dict[str, Any] | None:
         """Counters and processes."""
         return self._ask("stats")
@@ -216,13 +244,20 @@ class Inspect:
 
     def __getattr__(self, name: str) -> Any:
         if name in _NOT_ASKED:
-            raise NotSupportedError(f"inspect().{name} is not supported yet: umbel's workers do not answer it")
+            raise NotSupportedError(f"inspect().{name} is not supported: {_NOT_ASKED[name]}")
         raise AttributeError(f"inspect() has no attribute {name!r}")
 
 
-_NOT_ASKED = frozenset(
-    {"clock", "conf", "hello", "memdump", "memsample", "objgraph", "query_task", "report", "revoked", "scheduled"}
-)
+_MEMORY = "look at a worker's processes with a memory profiler; `inspect().stats()` tells how much they use"
+#: What Celery's workers answer and umbel's do not, and what to do instead.
+_NOT_ASKED = {
+    "clock": "umbel orders nothing by logical clocks",
+    "hello": "workers share revocations through the result store and need not greet each other",
+    "memdump": _MEMORY,
+    "memsample": _MEMORY,
+    "objgraph": _MEMORY,
+    "revoked": "revocations are in the result store, which lists none; ask for the state of a task by its id",
+}
 
 
 def _gather(listener: Any, ticket: str, timeout: float, limit: int | None, callback: Any) -> list[dict[str, Any]]:

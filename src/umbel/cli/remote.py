@@ -32,6 +32,18 @@ def _nothing(words: tuple[str, ...]) -> Arguments | None:
     return None if words else {}
 
 
+def _items(words: tuple[str, ...]) -> Arguments | None:
+    return {"taskinfoitems": list(words)}
+
+
+def _query(words: tuple[str, ...]) -> Arguments | None:
+    return {"ids": list(words)} if words else None
+
+
+def _with_defaults(words: tuple[str, ...]) -> Arguments | None:
+    return {"with_defaults": bool(words)} if words in ((), ("with_defaults",)) else None
+
+
 def _ids(words: tuple[str, ...]) -> Arguments | None:
     return {"task_id": list(words)} if words else None
 
@@ -48,7 +60,11 @@ INSPECT: dict[str, Method] = {
     "ping": Method("", "Who is there.", _nothing),
     "active": Method("", "Tasks that run.", _nothing),
     "reserved": Method("", "Tasks that a worker holds and has not started.", _nothing),
-    "registered": Method("", "Names of the tasks that a worker knows.", _nothing),
+    "scheduled": Method("", "Tasks held back by a rate limit; those with an eta wait in the broker.", _nothing),
+    "query_task": Method("ID...", "What workers do with these tasks.", _query),
+    "registered": Method("[ATTRIBUTE...]", "Tasks that a worker knows, and attributes of them.", _items),
+    "conf": Method("[with_defaults]", "Settings of a worker; secrets are hidden.", _with_defaults),
+    "report": Method("", "Versions and settings, for reports of errors.", _nothing),
     "stats": Method("", "Counters, processes, memory.", _nothing),
     "active_queues": Method("", "Queues that a worker consumes.", _nothing),
 }
@@ -60,15 +76,11 @@ CONTROL: dict[str, Method] = {
 }
 _INSPECT_NOT_YET = (
     "clock",
-    "conf",
     "hello",
     "memdump",
     "memsample",
     "objgraph",
-    "query_task",
-    "report",
     "revoked",
-    "scheduled",
 )
 _CONTROL_NOT_YET = (
     "add_consumer",

@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import re
-import resource
 import signal
 import time
 from collections.abc import Callable
@@ -154,19 +153,38 @@ def _reserved(control: RemoteControl, _arguments: dict[str, Any]) -> Any:
     return inspection.reserved(control.consumer.crew, control.consumer.feeder)
 
 
+def _scheduled(control: RemoteControl, _arguments: dict[str, Any]) -> Any:
+    return inspection.scheduled(control.consumer.feeder)
+
+
+def _query_task(control: RemoteControl, arguments: dict[str, Any]) -> Any:
+    given = arguments.get("ids") or []
+    ids = [given] if isinstance(given, str) else [str(item) for item in given]
+    return inspection.query(control.consumer.crew, control.consumer.feeder, ids)
+
+
 def _registered(control: RemoteControl, arguments: dict[str, Any]) -> Any:
-    builtins = bool(arguments.get("builtins"))
-    return sorted(name for name in control.consumer.app.tasks if builtins or not name.startswith("celery."))
+    app, builtins = control.consumer.app, bool(arguments.get("builtins"))
+    items = arguments.get("taskinfoitems") or ("exchange", "routing_key", "rate_limit")
+    names = sorted(name for name in app.tasks if builtins or not name.startswith("celery."))
+    return [inspection.task_line(app.tasks[name], name, items) for name in names]
+
+
+def _conf(control: RemoteControl, arguments: dict[str, Any]) -> Any:
+    return control.consumer.app.conf.table(with_defaults=bool(arguments.get("with_defaults")))
+
+
+def _report(control: RemoteControl, _arguments: dict[str, Any]) -> Any:
+    return {"ok": control.consumer.app.bugreport()}
 
 
 def _active_queues(control: RemoteControl, _arguments: dict[str, Any]) -> Any:
     queues = control.consumer.app.amqp.queues
-    return [queues[name].as_dict() for name in control.consumer.options.queues]
+    return [inspection.queue_row(queues[name]) for name in control.consumer.options.queues]
 
 
 def _stats(control: RemoteControl, _arguments: dict[str, Any]) -> Any:
     consumer = control.consumer
-    usage = resource.getrusage(resource.RUSAGE_SELF)
     return {
         "total": dict(consumer.totals),
         "pid": os.getppid(),
@@ -179,8 +197,18 @@ def _stats(control: RemoteControl, _arguments: dict[str, Any]) -> Any:
             "timeouts": [consumer.options.soft_time_limit or 0, consumer.options.time_limit or 0],
         },
         "prefetch_count": consumer.crew.capacity()[0],
-        "rusage": {"utime": usage.ru_utime, "stime": usage.ru_stime, "maxrss": usage.ru_maxrss},
+        "rusage": _usage(),
     }
+
+
+def _usage() -> dict[str, Any]:
+    """What this process has used; empty where the system does not tell."""
+    try:
+        import resource
+    except ImportError:
+        return {}
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return {name.removeprefix("ru_"): getattr(usage, name) for name in dir(usage) if name.startswith("ru_")}
 
 
 def _rate_limit(control: RemoteControl, arguments: dict[str, Any]) -> Any:
@@ -191,14 +219,24 @@ def _rate_limit(control: RemoteControl, arguments: dict[str, Any]) -> Any:
     return {"ok": "new rate limit set successfully" if value else "rate limit disabled successfully"}
 
 
-#: Command name → what carries it out. Celery: celery.worker.control.
+#: Command name → what carries it out, some under the second name that Celery's workers know them by.
+#: Celery: celery.worker.control.
 COMMANDS: dict[str, Handler] = {
     "ping": _ping,
     "revoke": _revoke,
     "shutdown": _shutdown,
     "active": _active,
+    "dump_active": _active,
     "reserved": _reserved,
+    "dump_reserved": _reserved,
+    "scheduled": _scheduled,
+    "dump_schedule": _scheduled,
+    "query_task": _query_task,
     "registered": _registered,
+    "dump_tasks": _registered,
+    "conf": _conf,
+    "dump_conf": _conf,
+    "report": _report,
     "active_queues": _active_queues,
     "stats": _stats,
     "rate_limit": _rate_limit,
