@@ -314,7 +314,21 @@ class Consumer:
                     member.index,
                     member.pid,
                 )
-                self.kill(member, signal.SIGKILL)
+                if self.local is None:
+                    self.kill(member, signal.SIGKILL)
+                else:
+                    self._abandon(member)
+
+    def _abandon(self, member: Member) -> None:
+        """End what a thread runs as a kill would have ended it; the thread itself ends with this process."""
+        started = member.slot.started()
+        self._unregister(member)
+        for assigned in self.crew.leave(member):
+            if assigned.number <= started:
+                self.settler.put([self._plain_end(assigned, "cold shutdown")])
+            else:
+                self.settler.put([Settlement(assigned.delivery.tag, assigned.delivery.token, End.RELEASE)])
+        member.sock.close()
 
     def _finish(self, status: int) -> int:
         for service in self._services():
@@ -326,6 +340,7 @@ class Consumer:
         self.heartbeat.join(1.0)
         for member in list(self.crew.members.values()):
             member.sock.close()
+        self._selector.close()
         return status
 
 

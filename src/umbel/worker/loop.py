@@ -46,6 +46,8 @@ class TaskLoop:
         """End the thread; what still runs gives no report."""
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(2.0)
+        if not self._thread.is_alive():
+            self._loop.close()
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)

@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from umbel.core.errors import OperationalError, UmbelError
 from umbel.engine.seam import Bus, Listener
 from umbel.worker import inspection
@@ -26,6 +28,9 @@ TOPIC = "control"
 _WAIT = 5.0
 #: A command larger than this is not looked at (bytes).
 _MAX_COMMAND = 1 << 20
+
+#: JSON without the `Infinity` that Python's own encoder would write; what JSON has no form for goes as text.
+_encode = msgspec.json.Encoder(enc_hook=str).encode
 
 Handler = Callable[["RemoteControl", dict[str, Any]], Any]
 
@@ -87,7 +92,7 @@ class RemoteControl(Service):
         address = command["reply_to"]
         key = address.get("routing_key") if isinstance(address, dict) else address
         body = {"ticket": command.get("ticket"), "reply": {self.consumer.options.hostname: reply}}
-        self._bus.send(f"reply:{key}", [json.dumps(body, default=str).encode()], self.consumer.clock.now())
+        self._bus.send(f"reply:{key}", [_encode(body)], self.consumer.clock.now())
 
 
 def read_command(payload: bytes) -> dict[str, Any] | None:
