@@ -10,9 +10,9 @@ from umbel.engine.seam import Engine
 from umbel.testing import conformance
 
 
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    engine = open_engine(f"sqlite:///{tmp_path}/tasks.db")
+@pytest.fixture(params=["normal", "full"])
+def engine(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Engine]:
+    engine = open_engine(f"sqlite:///{tmp_path}/tasks.db?synchronous={request.param}")
     yield engine
     engine.close()
 

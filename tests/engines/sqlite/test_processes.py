@@ -61,24 +61,24 @@ def check_integrity(file: Path) -> None:
     connection.close()
 
 
-def test_a_storm_of_ten_writing_processes_loses_nothing_and_raises_nothing(file: Path) -> None:
+def test_a_storm_of_sixteen_writing_processes_loses_nothing_and_raises_nothing(file: Path) -> None:
     def work(name: int) -> None:
         engine = open_engine(f"sqlite:///{file}")
         assert engine.broker is not None
-        for n in range(50):
+        for n in range(30):
             engine.broker.publish([message(f"{name}-{n}")], time.time())
             consume(engine, f"owner{name}", 1)
         engine.close()
 
-    children = [spawn(lambda name=n: work(name)) for n in range(10)]  # type: ignore[misc]
-    assert [status(pid) for pid in children] == [0] * 10
+    children = [spawn(lambda name=n: work(name)) for n in range(16)]  # type: ignore[misc]
+    assert [status(pid) for pid in children] == [0] * 16
     engine = open_engine(f"sqlite:///{file}")
     assert engine.broker is not None
     assert engine.store is not None
     while consume(engine, "last", 100):
         pass
-    ids = [f"{name}-{n}" for name in range(10) for n in range(50)]
-    assert len(engine.store.get(ids, time.time())) == 500
+    ids = [f"{name}-{n}" for name in range(16) for n in range(30)]
+    assert len(engine.store.get(ids, time.time())) == 480
     engine.close()
     check_integrity(file)
 

@@ -2,8 +2,8 @@
 
 Each waiting process keeps named pipes in the directory `<file>-bells`, one per thing it waits for. Whoever commits
 writes one byte to each pipe of that kind. A pipe that has no reader any more says that its process is dead. Where
-named pipes cannot be made, waiting still works: a bell is then an ordinary pipe that nobody else can ring, and
-its owner looks by itself every now and then.
+named pipes cannot be made (some file systems, Windows), waiting still works: only threads of its own process can
+then ring a bell, and its owner looks by itself every now and then.
 """
 
 from __future__ import annotations
@@ -48,51 +48,47 @@ class Bell:
         self._woken = False
         self._step = RECHECK_DEAF[0]
         self._lock = threading.Lock()
-        self._reader = self._writer = -1
-        self.audible = False
+        self._event = threading.Event()
+        self._pipe = -1
         self._open()
         _bells.add(self)
 
+    @property
+    def audible(self) -> bool:
+        """True when other processes can ring it."""
+        return self._pipe >= 0
+
     def _open(self) -> None:
         """Make the pipe under another name first: a pipe without a reader would be taken for a dead owner's."""
-        try:
+        with contextlib.suppress(OSError, AttributeError):
+            poll = select.poll()
             self._path.parent.mkdir(mode=0o700, exist_ok=True)
             fresh = self._path.with_name(f"n-{secrets.token_hex(8)}")
             os.mkfifo(fresh, 0o600)
             try:
-                self._reader = os.open(fresh, os.O_RDWR | os.O_NONBLOCK)
+                pipe = os.open(fresh, os.O_RDWR | os.O_NONBLOCK)
                 fresh.rename(self._path)
             except OSError:
                 fresh.unlink(missing_ok=True)
                 raise
-            self._writer = self._reader
-            self._inode = os.fstat(self._reader).st_ino
-            self.audible = True
-        except (OSError, AttributeError):
-            self._close_files()
-            self._reader, self._writer = os.pipe()
-            os.set_blocking(self._reader, False)
-            os.set_blocking(self._writer, False)
-            self.audible = False
-        self._poll = select.poll()
-        self._poll.register(self._reader, select.POLLIN)
+            poll.register(pipe, select.POLLIN)
+            self._poll, self._inode, self._pipe = poll, os.fstat(pipe).st_ino, pipe
 
     def drain(self) -> bool:
         """Forget the rings so far; True when a thread asked for the wait to end. Drain, then look, then wait."""
-        with contextlib.suppress(BlockingIOError):
-            os.read(self._reader, 65536)
+        self._event.clear()
+        if self.audible:
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._pipe, 65536)
         woken, self._woken = self._woken, False
         return woken
 
     def wait(self, seconds: float) -> None:
         """Wait for a ring, at most `seconds` and never longer than it is safe not to look."""
-        longest = RECHECK if self.audible else self._step
-        rang = self._poll.poll(max(0.0, min(seconds, longest)) * 1000)
-        if rang:
-            self._step = RECHECK_DEAF[0]
-        elif not self.audible:
-            self._step = min(self._step * 1.5, RECHECK_DEAF[1])
-        elif seconds >= longest:
+        if not self.audible:
+            rang = self._event.wait(max(0.0, min(seconds, self._step)))
+            self._step = RECHECK_DEAF[0] if rang else min(self._step * 1.5, RECHECK_DEAF[1])
+        elif not self._poll.poll(max(0.0, min(seconds, RECHECK)) * 1000) and seconds >= RECHECK:
             self._restore()
 
     def _restore(self) -> None:
@@ -103,35 +99,36 @@ class Bell:
         except OSError:
             pass
         with self._lock:
-            if self._reader >= 0:
-                self._close_files()
+            if self.audible:
+                self._close_pipe()
                 self._open()
 
     def wake(self) -> None:
         """End the wait of another thread, or its next one."""
         self._woken = True
+        self._event.set()
         with self._lock, contextlib.suppress(OSError):
-            if self._writer >= 0:
-                os.write(self._writer, b"\0")
+            if self.audible:
+                os.write(self._pipe, b"\0")
 
     def close(self) -> None:
         """Stop waiting for good and remove the pipe."""
         with self._lock:
-            if self._reader >= 0 and self.audible:
+            if self.audible:
                 with contextlib.suppress(OSError):
                     if self._path.stat().st_ino == self._inode:
                         self._path.unlink()
-            self._close_files()
+            self._close_pipe()
 
     def abandon(self) -> None:
         """Let go of the files of the process that this one was forked from, so that its death can be seen."""
-        self._close_files()
+        self._close_pipe()
 
-    def _close_files(self) -> None:
-        for descriptor in {self._reader, self._writer} - {-1}:
+    def _close_pipe(self) -> None:
+        pipe, self._pipe = self._pipe, -1
+        if pipe >= 0:
             with contextlib.suppress(OSError):
-                os.close(descriptor)
-        self._reader = self._writer = -1
+                os.close(pipe)
 
 
 class Own:
@@ -238,6 +235,8 @@ class Ringer:
 
     def is_dead(self, owner: str) -> bool:
         """True when the owner's pipe is there and nobody reads it: its process has died on this machine."""
+        if not hasattr(os, "mkfifo"):
+            return False
         path = Path(self._folder, file_name(QUEUE, owner))
         try:
             os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))

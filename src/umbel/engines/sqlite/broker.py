@@ -13,6 +13,7 @@ from umbel.engine.seam import Lease, Refusal
 from umbel.engines.sqlite import bells, counting, dead, leases, messages, settling
 from umbel.engines.sqlite.bells import Ringer
 from umbel.engines.sqlite.database import Database
+from umbel.engines.sqlite.failures import UNSTORABLE
 
 
 class SqliteBroker:
@@ -37,13 +38,13 @@ class SqliteBroker:
             messages.bind(connection, queue)
 
     def publish(self, messages_: Sequence[Message], now: float) -> list[Refusal]:
-        """Store the messages in one transaction; return those that no queue is bound for."""
-        refused = self._database.write(self._insert, messages_, now)
+        """Store the messages in one transaction; return those that no queue is bound for or that cannot be stored."""
+        try:
+            refused = self._database.write(messages.insert, self._queues, messages_, now)
+        except UNSTORABLE:
+            refused = self._database.write(messages.insert, self._queues, messages_, now, careful=True)
         self._ringer.ring(bells.QUEUE)
         return refused
-
-    def _insert(self, connection: sqlite3.Connection, batch: Sequence[Message], now: float) -> list[Refusal]:
-        return messages.insert(connection, self._queues, batch, now)
 
     # --- leases --------------------------------------------------------------------------------------------
 
@@ -103,7 +104,10 @@ class SqliteBroker:
 
     def commit(self, owner: str, settlements: Sequence[Settlement], now: float) -> list[Any]:
         """Apply record, follow-ups and end of lease of each settlement in one transaction; return stale tags."""
-        settled = self._database.write(settling.commit, self._queues, owner, settlements, now)
+        try:
+            settled = self._database.write(settling.commit, self._queues, owner, settlements, now)
+        except UNSTORABLE:
+            settled = self._database.write(settling.commit, self._queues, owner, settlements, now, careful=True)
         if settled.recorded:
             self._ringer.ring(bells.RESULT)
         if settled.returned:

@@ -10,6 +10,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
 from umbel.core.errors import OperationalError
@@ -24,16 +25,21 @@ _inherited: list[sqlite3.Connection] = []
 _databases: weakref.WeakSet[Database] = weakref.WeakSet()
 _FIRST_PAUSE = 0.00003
 _LONGEST_PAUSE = 0.002
+#: Seconds between looks whether the file that is open is still the one that the name leads to.
+_LOOK_AT_FILE = 1.0
 
 
 class _Slot:
     """One thread's place for a connection; `lock` is held while the connection is in use."""
 
-    __slots__ = ("__weakref__", "lock", "raw")
+    __slots__ = ("__weakref__", "identity", "lock", "log", "look_at", "raw")
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.raw: sqlite3.Connection | None = None
+        #: Device and inode of the open file and of its log, and when (monotonic) to compare them with their names'.
+        self.identity = self.log = (0, 0)
+        self.look_at = 0.0
 
 
 class Database:
@@ -48,6 +54,8 @@ class Database:
         self._turn = threading.RLock()
         #: Grows whenever a connection is opened: what was remembered about the file may be out of date.
         self.openings = 0
+        #: Device and inode of the log of a file that was replaced; (0, 0) where there is none.
+        self._old_log = (0, 0)
         _databases.add(self)
 
     def write(self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -55,7 +63,7 @@ class Database:
         slot = self._slot()
         # Threads of one process queue up here: the database's own lock can only be asked for again and again.
         with self._turn, slot.lock:
-            connection = slot.raw or self._open(slot)
+            connection = self._connection(slot)
             try:
                 connection.execute("BEGIN IMMEDIATE")
             except sqlite3.Error as error:
@@ -77,7 +85,7 @@ class Database:
         with slot.lock:
             pause, deadline = _FIRST_PAUSE, 0.0
             while True:
-                connection = slot.raw or self._open(slot)
+                connection = self._connection(slot)
                 try:
                     return work(connection, *args, **kwargs)
                 except sqlite3.Error as error:
@@ -105,8 +113,33 @@ class Database:
                 self._slots.add(slot)
         return slot
 
+    def _connection(self, slot: _Slot) -> sqlite3.Connection:
+        if slot.raw is None:
+            return self._open(slot)
+        now = time.monotonic()
+        if now >= slot.look_at and not slot.raw.in_transaction:
+            slot.look_at = now + _LOOK_AT_FILE
+            if self.location.identity() != slot.identity:
+                self.openings += 1
+                self._old_log = slot.log
+                self._discard(slot)
+                raise failures.replaced(self.file)
+        return slot.raw
+
+    def _refuse_old_log(self) -> None:
+        """SQLite would write the log that belongs to the old file into the one that has taken its place."""
+        if (
+            self._old_log != (0, 0)
+            and self.location.identity("-wal") == self._old_log
+            and Path(self.file).stat().st_size
+        ):
+            raise failures.replaced_with_log(self.file)
+        self._old_log = (0, 0)
+
     def _open(self, slot: _Slot) -> sqlite3.Connection:
         self.location.create_file()
+        self._refuse_old_log()
+        slot.identity, slot.look_at = self.location.identity(), time.monotonic() + _LOOK_AT_FILE
         try:
             connection = sqlite3.connect(
                 self.file, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=200
@@ -121,7 +154,7 @@ class Database:
         except BaseException:
             connection.close()
             raise
-        slot.raw = connection
+        slot.raw, slot.log = connection, self.location.identity("-wal")
         self.openings += 1
         return connection
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 from collections.abc import Collection
 
@@ -14,20 +15,28 @@ SELECT number, id, task, queue, head, body, exchange, priority, expires, generat
 FROM dead WHERE """
 
 
+_LARGEST = 2**63 - 1
+
+
+def printable(text: str) -> str:
+    """Return the text with what is no Unicode (a lone surrogate) written as an escape, so that it can be stored."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def bury(connection: sqlite3.Connection, message: Message, reason: str, now: float) -> None:
     """Put a message among the dead."""
     connection.execute(
         "INSERT INTO dead (id, generation, queue, exchange, task, priority, expires, crashes, reason, buried, "
         "head, body) VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?)",
         (
-            message.id,
+            printable(message.id),
             message.generation,
-            message.queue,
-            message.exchange,
-            message.task,
-            message.priority,
-            message.expires,
-            reason,
+            printable(message.queue),
+            printable(message.exchange),
+            printable(message.task),
+            max(-_LARGEST, min(message.priority, _LARGEST)),
+            0.0 if math.isnan(message.expires) else message.expires,
+            printable(reason),
             now,
             message.head,
             message.body,

@@ -11,8 +11,18 @@ from umbel.core.errors import EngineBusy, OperationalError, StorageFull
 _PASSING = frozenset({5, 6, 15})
 #: Codes after which the connection is not to be trusted: IOERR, CORRUPT, CANTOPEN, NOTADB, READONLY, NOMEM.
 _BROKEN = frozenset({7, 8, 10, 11, 14, 26})
+#: Codes of values that do not fit: TOOBIG, CONSTRAINT (NULL, which is what SQLite makes of NaN).
+_UNSTORABLE = frozenset({18, 19})
 #: Extended codes of failed writes: WRITE, FSYNC, DIR_FSYNC, TRUNCATE, SHMSIZE.
 _WRITE_FAILED = frozenset({778, 1034, 1290, 1546, 4874})
+
+
+class Unstorable(OperationalError):
+    """A value of the call cannot be stored, whatever the state of the file."""
+
+
+#: What a call raises when one of its values cannot be stored; the last two come from Python's binding of values.
+UNSTORABLE = (Unstorable, UnicodeEncodeError, OverflowError)
 
 
 def code_of(error: sqlite3.Error) -> int:
@@ -35,6 +45,22 @@ def busy(file: str, seconds: float) -> EngineBusy:
     return EngineBusy(
         f"{file} was locked by others for {seconds:g} seconds; look for a program that holds a transaction open "
         "(a database browser, a backup), or raise `busy_timeout` in the URL"
+    )
+
+
+def replaced(file: str) -> OperationalError:
+    """Return the error for a file that was deleted or replaced while it was in use."""
+    return OperationalError(
+        f"{file} was deleted or replaced while it was in use: what was in the old file, also what was stored during "
+        "the last second, is not in the new one. The next call uses the new file; stop every process before moving one"
+    )
+
+
+def replaced_with_log(file: str) -> OperationalError:
+    """Return the error for a file that was put in the place of one in use, whose log is still there."""
+    return OperationalError(
+        f"{file} was replaced while it was in use, and {file}-wal still belongs to the old file, so that using both "
+        f"would damage the new one: stop every process that uses it, remove {file}-wal and {file}-shm, start again"
     )
 
 
@@ -66,6 +92,8 @@ def translate(error: sqlite3.Error, file: str) -> Exception:
         return OperationalError(f"{file} is not a SQLite database: name another file in the URL")
     if primary == 14:
         return OperationalError(_cannot_open(file))
+    if primary in _UNSTORABLE or isinstance(error, sqlite3.InterfaceError | sqlite3.ProgrammingError):
+        return Unstorable(f"{file}: {error}; nothing of this call was stored")
     return OperationalError(f"{file}: {error}")
 
 

@@ -6,7 +6,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Sequence
 
-from umbel.core.errors import Unroutable
+from umbel.core.errors import EncodeError, Unroutable
 from umbel.core.message import Message
 from umbel.core.queues import Queue
 from umbel.engine.exchanges import resolve
@@ -14,14 +14,16 @@ from umbel.engine.seam import Refusal
 
 #: A number is above all that are there and, being the time in microseconds, above those that were: what is left of
 #: an old lease never fits a new message. (SQLite's AUTOINCREMENT would write one more page a transaction.)
+#: Nothing but a conflict is passed over (OR IGNORE would drop a message whose time is NaN).
 _INSERT = """
-INSERT OR IGNORE INTO message (id, generation, queue, task, priority, due, expires, published, head, body, seq)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, max(?, coalesce((SELECT max(seq) FROM message), 0) + 1))"""
+INSERT INTO message (id, generation, queue, task, priority, due, expires, published, head, body, seq)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, max(?, coalesce((SELECT max(seq) FROM message), 0) + 1))
+ON CONFLICT (id, generation, queue) DO NOTHING"""
 
 #: The same where the number is known to be above all others.
 _INSERT_NUMBERED = """
-INSERT OR IGNORE INTO message (id, generation, queue, task, priority, due, expires, published, head, body, seq)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+INSERT INTO message (id, generation, queue, task, priority, due, expires, published, head, body, seq)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id, generation, queue) DO NOTHING"""
 
 _Row = tuple[str, int, int, str, int, float, float, float, bytes, bytes, int]
 
@@ -77,14 +79,23 @@ class Queues:
         return number
 
 
-def insert(connection: sqlite3.Connection, queues: Queues, messages: Sequence[Message], now: float) -> list[Refusal]:
-    """Store messages as ready or scheduled; a message that is stored already is left alone."""
+def insert(
+    connection: sqlite3.Connection, queues: Queues, messages: Sequence[Message], now: float, *, careful: bool = False
+) -> list[Refusal]:
+    """Store messages as ready or scheduled; a message that is stored already is left alone.
+
+    A value that cannot be stored raises one of `failures.UNSTORABLE`; called again with `careful`, such messages are
+    refused and the others stored.
+    """
     numbers = queues.numbers(connection)
     rows: list[_Row] = []
     refusals: list[Refusal] = []
     last_due = 0.0
     number_after = queues.reserve(now, len(messages))
     for index, message in enumerate(messages):
+        if careful and (error := _unstorable(connection, message)) is not None:
+            refusals.append(Refusal(index, error))
+            continue
         if message.exchange:
             names = routes(connection, message)
             if not names:
@@ -162,6 +173,25 @@ def routes(connection: sqlite3.Connection, message: Message) -> Sequence[str]:
         "SELECT routing_key, queue FROM binding WHERE exchange = ?", (message.exchange,)
     ).fetchall()
     return resolve(row[0], message.queue, bindings)
+
+
+def _unstorable(connection: sqlite3.Connection, message: Message) -> EncodeError | None:
+    """Return the error for a message that does not fit, found by handing its values to SQLite."""
+    values = (
+        *(message.id, message.task, message.queue, message.exchange, message.generation, message.priority),
+        *(message.due, message.expires, message.head, message.body),
+    )
+    try:
+        row = connection.execute("SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?", values).fetchone()
+        why = "a time is not a number" if None in row else ""
+    except (UnicodeEncodeError, OverflowError, sqlite3.Error) as error:
+        why = str(error)
+    if not why:
+        return None
+    return EncodeError(
+        f"task {message.task!a}, id {message.id!a} cannot be stored ({why}): ids, names and queues must be valid "
+        "Unicode, numbers must fit into 64 bits, and a message into a gigabyte"
+    )
 
 
 def unroutable(message: Message) -> Unroutable:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from umbel.core.message import End, Settlement
 from umbel.engines.sqlite import joins, leases, messages, results
-from umbel.engines.sqlite.dead import bury
+from umbel.engines.sqlite.dead import bury, printable
 
 
 class Settled(NamedTuple):
@@ -93,7 +93,7 @@ def _bury(connection: sqlite3.Connection, settlement: Settlement, now: float) ->
         "INSERT INTO dead (id, generation, queue, exchange, task, priority, expires, crashes, reason, buried, "
         "head, body) SELECT m.id, m.generation, q.name, '', m.task, m.priority, m.expires, m.crashes, ?, ?, "
         "m.head, m.body FROM message AS m JOIN queue AS q ON q.id = m.queue WHERE m.seq = ?",
-        (settlement.reason, now, settlement.tag),
+        (printable(settlement.reason), now, settlement.tag),
     )
     connection.execute("DELETE FROM message WHERE seq = ?", (settlement.tag,))
 
@@ -104,8 +104,13 @@ def commit(
     owner: str,
     settlements: Sequence[Settlement],
     now: float,
+    *,
+    careful: bool = False,
 ) -> Settled:
-    """Apply outcomes whole. A follow-up that no queue is bound for becomes a dead letter: it was promised."""
+    """Apply outcomes whole. A follow-up that no queue is bound for becomes a dead letter: it was promised.
+
+    One that cannot be stored raises (see `messages.insert`); with `careful` it becomes a dead letter as well.
+    """
     valid, settled = settle(connection, owner, settlements, now)
     records = [settlement.record for settlement in valid if settlement.record is not None]
     if records:
@@ -117,6 +122,6 @@ def commit(
         joins.confirm(connection, [joined.group for joined in complete])
         follow_ups += [joined.body for joined in complete if joined.body is not None]
     if follow_ups:
-        for refusal in messages.insert(connection, queues, follow_ups, now):
+        for refusal in messages.insert(connection, queues, follow_ups, now, careful=careful):
             bury(connection, follow_ups[refusal.index], str(refusal.error), now)
     return Settled(settled.stale, settled.returned or bool(follow_ups), bool(records))
