@@ -256,12 +256,18 @@ class Runner(Guard):
 
     def _quarantine(self, job: Job, reason: str) -> Report:
         log = f"Task {job.task}[{job.id}] cannot be read and is a dead letter now: {reason}"
-        return self._dead(job, InvalidTaskError(reason), reason, log)
+        error = InvalidTaskError(reason)
+        if signals.task_rejected.receivers:
+            signals.task_rejected.send(sender=self, message=job, exc=error)
+        return self._dead(job, error, reason, log)
 
     def _unknown(self, job: Job, head: Head, text: str) -> Report:
         reason = text or f"no worker knows the task {head.task!r}: import its module, or route it elsewhere"
         log = f"Task {job.task}[{job.id}] is unknown here and is a dead letter now: {reason}"
-        return self._dead(job, NotRegistered(reason), reason, log)
+        error = NotRegistered(reason)
+        if signals.task_unknown.receivers:
+            signals.task_unknown.send(sender=self, message=job, exc=error, name=job.task, id=job.id)
+        return self._dead(job, error, reason, log)
 
     def _dead(self, job: Job, exc: Exception, reason: str, log: str) -> Report:
         record = None

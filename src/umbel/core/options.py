@@ -73,8 +73,8 @@ def check_options(options: Mapping[str, Any], extra: Iterable[str] = ()) -> None
             near = nearest_name(name, OPTIONS)
             raise ImproperlyConfigured(
                 f"unknown option {name!r}"
-                + (f"; did you mean {near!r}?" if near else "")
-                + ". Arguments of the task itself go into args= and kwargs="
+                + (f"; did you mean {near!r}?" if near else ".")
+                + " Arguments of the task itself go into args= and kwargs="
             )
     priority = options.get("priority")
     if priority is not None and (

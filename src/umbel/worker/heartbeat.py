@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 
+from umbel.app import signals
 from umbel.core.errors import OperationalError
 from umbel.core.message import Delivery
 from umbel.engine.clock import Clock
 from umbel.engine.seam import Broker, Lease, Store
 from umbel.worker.service import Service
-
-logger = logging.getLogger("umbel.worker")
 
 #: How many lapsed deliveries one look takes over.
 _RECOVER_LIMIT = 500
@@ -64,11 +62,13 @@ class Heartbeat(Service):
         try:
             step()
         except OperationalError as exc:
-            logger.error("The %s could not do its work, trying again: %s", self.name, exc)
+            self.troubles.tell(f"The {self.name} could not do its work, trying again", exc)
 
     def _extend(self) -> None:
         if not self._broker.extend(self._lease.owner, self._lease.seconds, self._clock.now()):
             self._lost()
+        elif signals.heartbeat_sent.receivers:
+            signals.heartbeat_sent.send(sender=self)
 
     def _recover(self) -> None:
         if not self.recovering:
