@@ -246,3 +246,17 @@ engine.close()
     )
     assert done.stderr == ""
     assert done.stdout.splitlines() == ["publish.before 0", "publish.after 1", "settle.after 0", "True"]
+
+
+def test_of_two_processes_whose_file_is_deleted_both_go_on_with_the_new_one(engine: Engine, file: Path) -> None:
+    other = open_engine(f"sqlite:///{file}")
+    publish(engine, message("old"))
+    assert ready(other) == 1
+    file.unlink()
+    raises_in_time(lambda: ready(engine), "deleted or replaced")
+    publish(engine, message("new"))
+    raises_in_time(lambda: ready(other), "deleted or replaced")
+    assert ready(other) == 1
+    publish(other, message("newer"))
+    assert ready(engine) == 2
+    other.close()

@@ -54,8 +54,8 @@ class Database:
         self._turn = threading.RLock()
         #: Grows whenever a connection is opened: what was remembered about the file may be out of date.
         self.openings = 0
-        #: Device and inode of the log of a file that was replaced; (0, 0) where there is none.
-        self._old_log = (0, 0)
+        #: What the log of a file that was replaced begins with; empty where there is none.
+        self._old_log = b""
         _databases.add(self)
 
     def write(self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -120,21 +120,25 @@ class Database:
         if now >= slot.look_at and not slot.raw.in_transaction:
             slot.look_at = now + _LOOK_AT_FILE
             if self.location.identity() != slot.identity:
-                self.openings += 1
-                self._old_log = slot.log
-                self._discard(slot)
-                raise failures.replaced(self.file)
+                raise self._replaced(slot)
         return slot.raw
+
+    def _replaced(self, slot: _Slot) -> OperationalError:
+        """Let go of a file that is not the one of this name any more; return the error to raise."""
+        self.openings += 1
+        if self.location.identity("-wal") == slot.log:
+            self._old_log = self.location.log_mark()
+        self._discard(slot)
+        with self._slots_lock:
+            for other in self._slots:
+                other.look_at = 0.0
+        return failures.replaced(self.file)
 
     def _refuse_old_log(self) -> None:
         """SQLite would write the log that belongs to the old file into the one that has taken its place."""
-        if (
-            self._old_log != (0, 0)
-            and self.location.identity("-wal") == self._old_log
-            and Path(self.file).stat().st_size
-        ):
+        if self._old_log and Path(self.file).stat().st_size and self.location.log_mark() == self._old_log:
             raise failures.replaced_with_log(self.file)
-        self._old_log = (0, 0)
+        self._old_log = b""
 
     def _open(self, slot: _Slot) -> sqlite3.Connection:
         self.location.create_file()

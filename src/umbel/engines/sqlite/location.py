@@ -57,6 +57,14 @@ class Location:
             return 0, 0
         return found.st_dev, found.st_ino
 
+    def log_mark(self) -> bytes:
+        """Return what the -wal file begins with, random numbers among it; empty where there is none."""
+        try:
+            with Path(f"{self.file}-wal").open("rb") as log:
+                return log.read(32)
+        except OSError:
+            return b""
+
     def create_file(self) -> None:
         """Make the file, readable by its owner alone, unless it exists (SQLite gives -wal and -shm its mode)."""
         try:
