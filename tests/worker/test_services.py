@@ -17,7 +17,7 @@ from umbel.engine.clock import SYSTEM_CLOCK
 from umbel.engine.seam import Engine, Lease
 from umbel.engines.memory import open_engine
 from umbel.worker.heartbeat import Heartbeat
-from umbel.worker.service import Service
+from umbel.worker.service import Service, Troubles
 from umbel.worker.settler import Settler
 
 LEASE = Lease(("q",), "me", 10, 30.0)
@@ -225,3 +225,18 @@ def test_a_loop_that_fails_tells_its_session(caplog: pytest.LogCaptureFixture) -
     assert service.join(10.0)
     assert [(name, str(exc)) for name, exc in told] == [("failing", "bug")]
     assert "The worker's failing failed" in caplog.text
+
+
+def test_a_trouble_that_lasts_is_told_once_for_all_and_then_ever_rarer(caplog: pytest.LogCaptureFixture) -> None:
+    troubles = Troubles()
+    for what in ("The feeder", "The heartbeat", "The feeder"):
+        troubles.tell(what, OperationalError("the disk is away"))
+    troubles.tell("The heartbeat", OperationalError("the disk is full"))
+    assert [record.getMessage() for record in caplog.records] == [
+        "The feeder: the disk is away",
+        "The heartbeat: the disk is full",
+    ]
+    troubles.over()
+    troubles.over()
+    troubles.tell("The feeder", OperationalError("the disk is away"))
+    assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR", "WARNING", "ERROR"]

@@ -152,19 +152,30 @@ def test_signals_are_sent_in_the_processes_that_they_belong_to(crewed: Crewed) -
 # --- a broker that is away -----------------------------------------------------------------------------------
 
 
-def test_a_worker_waits_for_a_broker_that_is_away_and_goes_on(crewed: Crewed) -> None:
+def test_a_broker_that_is_wrong_at_the_start_ends_the_worker_with_one_clear_line(crewed: Crewed) -> None:
+    data = crewed.folder / "data"
+    data.rename(crewed.folder / "away")
+    data.write_text("not a directory")
+    worker = crewed.worker("-c", "1", ready=False)
+    assert worker.process.wait(20) != 0
+    told = [line for line in worker.log().splitlines() if "queue.db" in line and "cannot" in line]
+    assert len(told) == 1
+    assert "Traceback" not in worker.log()
+
+
+def test_a_worker_outlives_a_broker_that_goes_away_and_comes_back(crewed: Crewed) -> None:
     data, away = crewed.folder / "data", crewed.folder / "away"
-    assert crewed.send("pid").state == "PENDING"
+    worker = crewed.worker("-c", "1")
+    assert isinstance(crewed.send("pid").get(timeout=15), int)
     crewed.app.close()
     data.rename(away)
     data.write_text("not a directory")
-    worker = crewed.worker("-c", "1", ready=False)
-    wait(lambda: worker.log().count("trying again") >= 3, what="three tries")
-    lines = [line for line in worker.log().splitlines() if "trying again" in line]
-    assert "Traceback" not in worker.log()
-    assert worker.process.poll() is None
+    wait(lambda: worker.log().count("cannot create") >= 2, what="two complaints")
     data.unlink()
     away.rename(data)
-    assert isinstance(crewed.send("pid").get(timeout=20), int)
+    lines = [line for line in worker.log().splitlines() if "trying again" in line]
+    wait(lambda: "can be used again" in worker.log(), what="the worker to be glad")
+    assert isinstance(crewed.send("pid").get(timeout=15), int)
+    assert "Traceback" not in worker.log()
+    assert len(lines) <= 4
     assert worker.stop() == 0
-    assert len(lines) <= 12

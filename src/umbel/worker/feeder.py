@@ -159,9 +159,11 @@ class Feeder(Service):
         while not self.stopping.is_set():
             try:
                 self._turn()
-                pause = _PAUSE_FIRST
+                if pause > _PAUSE_FIRST:
+                    self.troubles.over()
+                    pause = _PAUSE_FIRST
             except OperationalError as exc:
-                logger.error("The broker cannot be used now, trying again in %.1f s: %s", pause, exc)
+                self.troubles.tell("The broker cannot be used now, trying again", exc)
                 self.stopping.wait(pause)
                 pause = min(pause * 2, _PAUSE_LAST)
 

@@ -60,7 +60,7 @@ class RemoteControl(Service):
                 for _topic, payload in self._listener.receive(_WAIT):
                     self._handle(payload)
             except OperationalError as exc:
-                logger.error("Remote control is out of order, trying again: %s", exc)
+                self.troubles.tell("Remote control is out of order, trying again", exc)
                 self.stopping.wait(1.0)
         if self._listener is not None:
             self._listener.close()

@@ -4,10 +4,46 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 logger = logging.getLogger("umbel.worker")
+
+
+#: A trouble that lasts is told again after this many seconds, then after twice as many, …: first and last.
+_AGAIN_FIRST, _AGAIN_LAST = 1.0, 60.0
+
+
+class Troubles:
+    """Tells the log about failures that are tried again: once for all loops that meet the same one, then ever rarer."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        #: What failed → when to say so again (monotonic time), and how long to be silent after that.
+        self._told: dict[str, tuple[float, float]] = {}
+
+    def tell(self, what: str, exc: BaseException) -> None:
+        """Write `what: exc`, unless the same error has been told lately by whomever."""
+        text, now = str(exc), time.monotonic()
+        with self._lock:
+            again, pause = self._told.get(text, (0.0, _AGAIN_FIRST))
+            if now < again:
+                return
+            if again and now - again > 2 * pause:
+                pause = _AGAIN_FIRST
+            if len(self._told) > 100:
+                self._told.clear()
+            self._told[text] = (now + pause, min(pause * 2, _AGAIN_LAST))
+        logger.error("%s: %s", what, text)
+
+    def over(self) -> None:
+        """Say that what failed works again, if anything had failed."""
+        if not self._told:
+            return
+        with self._lock:
+            self._told.clear()
+        logger.warning("The broker can be used again")
 
 
 class Service(ABC):
@@ -21,6 +57,8 @@ class Service(ABC):
 
     def __init__(self) -> None:
         self.stopping = threading.Event()
+        #: Shared by the loops of a session.
+        self.troubles = Troubles()
         self.failed: Callable[[str, BaseException], None] = lambda _name, _exc: None
         self._thread: threading.Thread | None = None
 

@@ -23,7 +23,6 @@ from umbel.worker.progress import Progress
 from umbel.worker.remote import RemoteControl
 from umbel.worker.settler import Settler
 
-logger = logging.getLogger("umbel.worker")
 task_logger = logging.getLogger("celery.worker")
 
 #: How often two threads of the consumer change places (seconds); Python's own 5 ms would delay every hand-over.
@@ -60,10 +59,12 @@ def build_consumer(app: Any, options: WorkerOptions, owner: str, progress: Progr
     consumer = Consumer(app, options, link, progress, crew, feeder, settler, heartbeat, clock, local=local)
     if options.remote_control and app.bus is not None:
         consumer.remote = RemoteControl(consumer, app.bus)
+        consumer.remote.troubles = feeder.troubles
+    heartbeat.troubles = feeder.troubles
     try:
         broker.declare([app.amqp.queues[name] for name in options.queues])
     except OperationalError as exc:
-        logger.error("The queues cannot be declared yet: %s", exc)
+        feeder.troubles.tell("The queues cannot be declared yet", exc)
     return consumer
 
 
