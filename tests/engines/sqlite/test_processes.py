@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from umbel.core.message import Message, Record, Settlement
+from umbel.core.message import Depth, Message, Part, Record, Settlement
 from umbel.engine.registry import open_engine
 from umbel.engine.seam import Engine, Lease
 
@@ -172,5 +172,37 @@ def test_killing_writers_in_the_middle_leaves_whole_outcomes_only(file: Path) ->
     assert stored.keys() | held.keys() == set(ids)
     assert not stored.keys() & held.keys()
     assert depth.leased == len(broker.recover(Lease(("q",), "heir", 1000, 30.0), time.time()))
+    engine.close()
+    check_integrity(file)
+
+
+def test_of_many_processes_whose_tasks_join_one_publishes_the_body_though_some_are_killed(file: Path) -> None:
+    engine = open_engine(f"sqlite:///{file}")
+    assert engine.broker is not None
+    assert engine.store is not None
+    broker, members = engine.broker, 600
+    broker.publish([message(f"{n}") for n in range(members)], time.time())
+
+    def work(name: str, seconds: float) -> None:
+        assert engine.atomic is not None
+        while broker.depth(["q"], time.time())["q"] != Depth():
+            now = time.time()
+            taken = broker.recover(Lease(("q",), name, 5, seconds), now)
+            taken += broker.lease(Lease(("q",), name, 5, seconds), now)
+            ends = [
+                Settlement(got.tag, got.token, parts=(Part("g", int(got.id), got.id.encode(), members, body),))
+                for got in taken
+            ]
+            engine.atomic.commit(name, ends, now)
+
+    body = message("body", "bodies")
+    children = [spawn(lambda name=f"worker{n}": work(name, 3600.0)) for n in range(4)]  # type: ignore[misc]
+    for n in range(2):
+        until(lambda n=n: broker.depth(["q"], time.time())["q"].ready < members - 150 * (n + 1))  # type: ignore[misc]
+        os.kill(children[n], signal.SIGKILL)
+    assert [status(pid) for pid in children] == [-signal.SIGKILL, -signal.SIGKILL, 0, 0]
+    bodies = Lease(("bodies",), "me", 10, 30.0)
+    assert [got.id for got in broker.lease(bodies, time.time())] == ["body"]
+    assert engine.store.joined(["g"]) == {"g": tuple(f"{n}".encode() for n in range(members))}
     engine.close()
     check_integrity(file)
