@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import threading
 from collections.abc import Callable, Iterable, Sequence
 
 from umbel.core.errors import EncodeError, Unroutable
@@ -37,7 +36,6 @@ class Queues:
         self._numbers: dict[str, int] = {}
         self._openings = -1
         self._last = 0
-        self._lock = threading.Lock()
 
     def numbers(self, connection: sqlite3.Connection) -> dict[str, int]:
         """Return name → number of the queues known so far, from the file after a failure or a new connection."""
@@ -48,11 +46,15 @@ class Queues:
         return self._numbers
 
     def reserve(self, now: float, count: int) -> int:
-        """Return a number above every one that this process has given, with room for `count` after it."""
-        with self._lock:
-            first = max(self._last + 1, int(now * 1e6))
-            self._last = first + count
-            return first
+        """Return a number above every one that this process has given, with room for `count` after it.
+
+        Call it inside a write transaction: those of one process take turns.
+        """
+        first = int(now * 1e6)
+        if first <= self._last:
+            first = self._last + 1
+        self._last = first + count
+        return first
 
     def find(self, connection: sqlite3.Connection, names: Iterable[str]) -> list[tuple[str, int]]:
         """Return (name, number) of those queues that exist."""
