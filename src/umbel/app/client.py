@@ -14,7 +14,7 @@ from umbel.app.publish_signals import announce_sent, announced, somebody_listens
 from umbel.app.sending import publish
 from umbel.app.task_options import own_option
 from umbel.app.timing import due_of, expires_of
-from umbel.core.head import HeadFields, HeadTemplate, format_time
+from umbel.core.head import BatchHeads, HeadFields, HeadTemplate, format_time
 from umbel.core.message import Message
 from umbel.core.options import ROUTING, TASK_DEFAULTS, SendOptions, check_options, check_time_limits
 from umbel.core.protocol import EncodedBody, encode_body
@@ -204,21 +204,14 @@ class Client:
         """The same as `message` for many calls without options; what does not change is looked up once."""
         options, route, template, levels = plan.options, plan.route, plan.template, plan.levels
         assert template is not None
-        origin, reply_to, write = self.origin, self._app.thread_oid, template.write
-        priority = options.priority or 0
+        shared = HeadFields("", timelimit=options.timelimit, origin=self.origin, ignore_result=options.ignore_result)
+        write = BatchHeads(template, shared, reply_to=self._app.thread_oid).write
+        queue, exchange, priority, name = route.routing_key, route.exchange, options.priority or 0, plan.name
         messages: list[Message] = []
         for task_id, (args, kwargs) in zip(new_id.many(len(calls)), calls, strict=True):
             body = encode_body(args, kwargs, None, serializer=options.serializer, compression=options.compression)
-            fields = HeadFields(
-                task_id,
-                timelimit=options.timelimit,
-                argsrepr=safe_repr(args, levels),
-                kwargsrepr=safe_repr(kwargs, levels) if kwargs else "{}",
-                origin=origin,
-                ignore_result=options.ignore_result,
-            )
-            head = write(fields, reply_to=reply_to)
-            messages.append(Message(task_id, plan.name, route.routing_key, head, body.data, route.exchange, priority))
+            head = write(task_id, safe_repr(args, levels), safe_repr(kwargs, levels) if kwargs else "{}")
+            messages.append(Message(task_id, name, queue, head, body.data, exchange, priority))
         return messages
 
     def _fill(self, message: Message, fields: HeadFields, call: Mapping[str, Any], plan: Plan) -> None:
