@@ -146,10 +146,11 @@ def test_an_outcome_with_a_follow_up_that_cannot_be_stored_ends_and_the_follow_u
     first, second = engine.broker.lease(Lease(("q",), "me", 10, 30.0), NOW)
     outcomes = [
         Settlement(first.tag, first.token, record=Record("a", "SUCCESS", b""), publish=(message("bad\ud800"),)),
-        Settlement(second.tag, second.token, record=Record("b", "SUCCESS", b""), publish=(message("next"),)),
+        Settlement(second.tag, second.token, record=Record("b", "ODD\udfff", b""), publish=(message("next"),)),
     ]
     assert engine.atomic.commit("me", outcomes, NOW) == []
-    assert engine.store.get(["a", "b"], NOW).keys() == {"a", "b"}
+    states = {id_: record.state for id_, record in engine.store.get(["a", "b"], NOW).items()}
+    assert states == {"a": "SUCCESS", "b": "ODD\\udfff"}
     assert [letter.message.id for letter in engine.dead.browse()] == ["bad\\ud800"]
     assert [got.id for got in engine.broker.lease(Lease(("q",), "me", 10, 30.0), NOW)] == ["next"]
 

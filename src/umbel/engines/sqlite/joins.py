@@ -36,14 +36,18 @@ _Row = tuple[int, int, int | None, int | None]
 
 def join(connection: sqlite3.Connection, parts: Sequence[Part], now: float) -> list[Joined]:
     """Store parts; return the groups that this completed, and those whose completing part was repeated."""
-    joined: dict[str, Joined] = {}
+    return [_joined(connection, name, part.body) for name, part in add(connection, parts, now).items()]
+
+
+def add(connection: sqlite3.Connection, parts: Sequence[Part], now: float) -> dict[str, Part]:
+    """Store parts; return, by group, those that completed theirs now or when they were stored first."""
+    complete: dict[str, Part] = {}
     for part in parts:
         number, stage, size, last = _open(connection, part.group, now)
         again = stage == _COMPLETE and last == part.index
-        told = again or (stage == _OPEN and _add(connection, number, size, part))
-        if told and part.group not in joined:
-            joined[part.group] = _joined(connection, part.group, number, part.body)
-    return list(joined.values())
+        if again or (stage == _OPEN and _add(connection, number, size, part)):
+            complete.setdefault(part.group, part)
+    return complete
 
 
 def expect(connection: sqlite3.Connection, sizes: Mapping[str, int], now: float) -> list[Joined]:
@@ -58,7 +62,7 @@ def expect(connection: sqlite3.Connection, sizes: Mapping[str, int], now: float)
         else:
             told = stage == _COMPLETE and last is None
         if told:
-            joined.append(_joined(connection, name, number, None))
+            joined.append(_joined(connection, name, None))
     return joined
 
 
@@ -82,13 +86,8 @@ def _add(connection: sqlite3.Connection, number: int, size: int | None, part: Pa
     return connection.execute(_FINISH, (part.index, number)).rowcount > 0
 
 
-def _joined(connection: sqlite3.Connection, name: str, number: int, body: Message | None) -> Joined:
-    rows = connection.execute(
-        "SELECT payload FROM part WHERE joining = ?1 AND position >= 0 "
-        "AND position < (SELECT size FROM joining WHERE id = ?1) ORDER BY position",
-        (number,),
-    )
-    return Joined(name, tuple(row[0] for row in rows), body)
+def _joined(connection: sqlite3.Connection, name: str, body: Message | None) -> Joined:
+    return Joined(name, payloads(connection, [name])[name], body)
 
 
 def confirm(connection: sqlite3.Connection, groups: Collection[str]) -> None:

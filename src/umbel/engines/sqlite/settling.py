@@ -6,6 +6,8 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import msgspec
+
 from umbel.core.message import End, Settlement
 from umbel.engines.sqlite import joins, leases, messages, results
 from umbel.engines.sqlite.dead import bury, printable
@@ -109,18 +111,21 @@ def commit(
 ) -> Settled:
     """Apply outcomes whole. A follow-up that no queue is bound for becomes a dead letter: it was promised.
 
-    One that cannot be stored raises (see `messages.insert`); with `careful` it becomes a dead letter as well.
+    One that cannot be stored raises (see `messages.insert`); with `careful` it becomes a dead letter as well, and the
+    name of a state that is no Unicode is stored with escapes.
     """
     valid, settled = settle(connection, owner, settlements, now)
     records = [settlement.record for settlement in valid if settlement.record is not None]
+    if careful:
+        records = [msgspec.structs.replace(record, state=printable(record.state)) for record in records]
     if records:
         results.put(connection, records, now)
     follow_ups = [message for settlement in valid for message in settlement.publish]
     parts = [part for settlement in valid for part in settlement.parts]
     if parts:
-        complete = joins.join(connection, parts, now)
-        joins.confirm(connection, [joined.group for joined in complete])
-        follow_ups += [joined.body for joined in complete if joined.body is not None]
+        complete = joins.add(connection, parts, now)
+        joins.confirm(connection, complete.keys())
+        follow_ups += [part.body for part in complete.values() if part.body is not None]
     if follow_ups:
         for refusal in messages.insert(connection, queues, follow_ups, now, careful=careful):
             bury(connection, follow_ups[refusal.index], str(refusal.error), now)
