@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -149,6 +151,31 @@ def test_signals_are_sent_in_the_processes_that_they_belong_to(crewed: Crewed) -
     assert next(note["parent"] for note in crewed.notes("task_received")) == main
 
 
+WITHOUT_FORK = """
+import os, signal, sys
+for module, names in ((os, ("fork", "setpgid", "getuid")), (signal, ("SIGURG", "SIGALRM", "SIGHUP", "SIGQUIT"))):
+    for name in names:
+        delattr(module, name)
+for name in ("resource", "fcntl", "pwd", "grp"):
+    sys.modules[name] = None
+import umbel.worker.worker
+from umbel.app.app import Umbel
+from umbel.core.errors import NotSupportedError
+for pool in ("prefork", "threads", "solo"):
+    try:
+        umbel.worker.worker.Worker(Umbel("x", broker="memory://"), pool=pool)
+    except NotSupportedError as error:
+        print("told", error)
+"""
+
+
+def test_where_nothing_can_fork_a_worker_says_what_to_do() -> None:
+    done = subprocess.run([sys.executable, "-c", WITHOUT_FORK], capture_output=True, text=True, timeout=30, check=False)
+    assert done.stderr == ""
+    assert done.stdout.count("told") == 3
+    assert "WSL" in done.stdout
+
+
 # --- a broker that is away -----------------------------------------------------------------------------------
 
 
@@ -174,8 +201,8 @@ def test_a_worker_outlives_a_broker_that_goes_away_and_comes_back(crewed: Crewed
     data.unlink()
     away.rename(data)
     lines = [line for line in worker.log().splitlines() if "trying again" in line]
-    wait(lambda: "can be used again" in worker.log(), what="the worker to be glad")
     assert isinstance(crewed.send("pid").get(timeout=15), int)
+    wait(lambda: "can be used again" in worker.log(), what="the worker to say so")
     assert "Traceback" not in worker.log()
     assert len(lines) <= 4
     assert worker.stop() == 0

@@ -85,7 +85,7 @@ class Worker:
 
     def start(self) -> int:
         """Run until a signal or an order ends the worker; return the exit status."""
-        # Imported here because these modules need fork, which Windows does not have.
+        # Imported here because these modules need signals that Windows does not have.
         from umbel.worker.children import Launcher, spawned_role
         from umbel.worker.supervisor import Supervisor
 
@@ -154,10 +154,13 @@ def check_broker(app: Any, options: WorkerOptions) -> None:
 def pool_of(name: str) -> str:
     """Return the pool's name here, or raise with what to use instead."""
     if name in POOLS:
-        pool = POOLS[name]
-        if pool == "prefork" and not hasattr(os, "fork"):
-            raise NotSupportedError(f"{sys.platform} cannot fork: use `-P threads`, `-P asyncio` or `-P solo`")
-        return pool
+        if not hasattr(os, "fork"):
+            # The supervisor forks the consumer, whatever the pool.
+            raise NotSupportedError(
+                f"a worker needs fork and POSIX signals, which {sys.platform} does not have: run it on Linux, macOS or "
+                "BSD, or in WSL or a container. Tasks can be sent and results read on any system"
+            )
+        return POOLS[name]
     if name in ("gevent", "eventlet"):
         raise NotSupportedError(_GREEN.format(pool=name))
     raise ImproperlyConfigured(f"worker pool {name!r} is not known; choose one of {', '.join(sorted(set(POOLS)))}")
