@@ -81,7 +81,7 @@ def test_a_revoked_task_is_never_run(project: Project) -> None:
     ("args", "told"),
     [
         (["inspect", "pong"], "Did you mean ping?"),
-        (["inspect", "memdump"], "do not know 'memdump' yet"),
+        (["inspect", "memdump"], "do not know 'memdump': look at"),
         (["inspect", "query_task"], "it goes: inspect query_task ID..."),
         (["inspect", "active", "x"], "it goes: inspect active"),
         (["control", "pool_grow"], "do not know 'pool_grow' yet"),

@@ -13,7 +13,7 @@ from umbel.app.records import record_of
 from umbel.core import states
 from umbel.core.errors import DecodeError, NotSupportedError, TaskRevokedError
 
-__all__ = ["CONTROL_TOPIC", "Control", "Inspect", "reply_topic"]
+__all__ = ["CONTROL_TOPIC", "NOT_ANSWERED", "Control", "Inspect", "reply_topic"]
 
 #: The topic of the bus on which workers listen for commands.
 CONTROL_TOPIC = "control"
@@ -243,14 +243,14 @@ class Inspect:
         return self._ask("active_queues")
 
     def __getattr__(self, name: str) -> Any:
-        if name in _NOT_ASKED:
-            raise NotSupportedError(f"inspect().{name} is not supported: {_NOT_ASKED[name]}")
+        if name in NOT_ANSWERED:
+            raise NotSupportedError(f"inspect().{name} is not supported: {NOT_ANSWERED[name]}")
         raise AttributeError(f"inspect() has no attribute {name!r}")
 
 
 _MEMORY = "look at a worker's processes with a memory profiler; `inspect().stats()` tells how much they use"
 #: What Celery's workers answer and umbel's do not, and what to do instead.
-_NOT_ASKED = {
+NOT_ANSWERED = {
     "clock": "umbel orders nothing by logical clocks",
     "hello": "workers share revocations through the result store and need not greet each other",
     "memdump": _MEMORY,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import click
@@ -74,28 +74,23 @@ CONTROL: dict[str, Method] = {
     "rate_limit": Method("TASK RATE", "Start so many of a task at most: 10/s, 30/m, 5/h; 0: no limit.", _task_and_rate),
     "shutdown": Method("", "Stop workers warm.", _nothing),
 }
-_INSPECT_NOT_YET = (
-    "clock",
-    "hello",
-    "memdump",
-    "memsample",
-    "objgraph",
-    "revoked",
-)
-_CONTROL_NOT_YET = (
-    "add_consumer",
-    "autoscale",
-    "cancel_consumer",
-    "disable_events",
-    "election",
-    "enable_events",
-    "heartbeat",
-    "pool_grow",
-    "pool_restart",
-    "pool_shrink",
-    "revoke_by_stamped_headers",
-    "terminate_by_stamped_headers",
-    "time_limit",
+_CONTROL_NOT_YET = dict.fromkeys(
+    (
+        "add_consumer",
+        "autoscale",
+        "cancel_consumer",
+        "disable_events",
+        "election",
+        "enable_events",
+        "heartbeat",
+        "pool_grow",
+        "pool_restart",
+        "pool_shrink",
+        "revoke_by_stamped_headers",
+        "terminate_by_stamped_headers",
+        "time_limit",
+    ),
+    "",
 )
 
 
@@ -167,7 +162,9 @@ def inspect(
     as_json: bool,
 ) -> None:
     """Ask workers what they are doing. Exit status 69 when none answers."""
-    arguments = _arguments(ctx, INSPECT, _INSPECT_NOT_YET, method, words)
+    from umbel.app.control import NOT_ANSWERED
+
+    arguments = _arguments(ctx, INSPECT, NOT_ANSWERED, method, words)
     _print_replies(state, _ask(state, method, arguments, timeout, destination), as_json=as_json)
 
 
@@ -201,12 +198,13 @@ def control(
 
 
 def _arguments(
-    ctx: click.Context, methods: dict[str, Method], not_yet: tuple[str, ...], name: str, words: tuple[str, ...]
+    ctx: click.Context, methods: dict[str, Method], not_yet: Mapping[str, str], name: str, words: tuple[str, ...]
 ) -> Arguments:
     if name not in methods:
         there_are = f"There are: {', '.join(methods)}"
         if name in not_yet:
-            raise click.UsageError(f"umbel's workers do not know {name!r} yet. {there_are}", ctx)
+            why = f": {not_yet[name]}" if not_yet[name] else " yet"
+            raise click.UsageError(f"umbel's workers do not know {name!r}{why}. {there_are}", ctx)
         raise click.UsageError(f"there is no method {name!r}.{nearest(name, methods)} {there_are}", ctx)
     arguments = methods[name].read(words)
     if arguments is None:
