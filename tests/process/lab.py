@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 #: Short leases: what a frozen worker holds comes back soon.
 SETTINGS: dict[str, Any] = {"worker_lease": 6.0, "worker_heartbeat": 1.0}
 #: Executors lead groups of their own; the consumer stays in the supervisor's.
-_ROUTINE = re.compile(r" succeeded in |^  \. ")
+_ROUTINE = re.compile(r" succeeded in |\] received$|^  \. ")
 _READY = re.compile(r" ready\.$", re.MULTILINE)
 
 

@@ -4,23 +4,45 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 
 from tests.process.checker import Rules
-from tests.process.lab import Lab, Worker, wait
+from tests.process.lab import Lab, wait
 
 pytestmark = pytest.mark.timeout(60)
 SHORT = {"worker_lease": 2.0, "worker_heartbeat": 0.5}
 
 
 def freeze(lab: Lab, pids: list[int]) -> None:
+    """Stop processes between two of their writes: one that stops inside a transaction of SQLite holds its lock, and
+    then all others have to wait for it.
+    """
     lab.journal.write("pause", pids=pids, session=True)
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
+    for _ in range(50):
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        if is_free(lab.file):
+            return
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+        time.sleep(0.01)
+    pytest.fail("they are always found writing")
+
+
+def is_free(file: Path) -> bool:
+    """Tell whether somebody else could write now."""
+    with closing(sqlite3.connect(file, timeout=0.3, isolation_level=None)) as connection:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("ROLLBACK")
+        except sqlite3.OperationalError:
+            return False
+        return True
 
 
 def thaw(lab: Lab, pids: list[int]) -> None:
@@ -29,10 +51,6 @@ def thaw(lab: Lab, pids: list[int]) -> None:
         # The first to wake may have ended the others already.
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
-
-
-def two(lab: Lab) -> tuple[Worker, Worker]:
-    return lab.worker("-c", "1", settings=SHORT), lab.worker("-c", "1", settings=SHORT, ready=False)
 
 
 @pytest.mark.parametrize("whole", [True, False], ids=["worker", "consumer"])
