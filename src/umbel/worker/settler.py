@@ -114,7 +114,7 @@ class Settler(Service):
             try:
                 self._once(batch)
             except OperationalError as exc:
-                logger.error("Cannot store the outcome of %d tasks, trying again: %s", len(batch), exc)
+                self.troubles.tell(f"Cannot store the outcome of {len(batch)} tasks, trying again", exc)
                 if self.stopping.wait(delay):
                     logger.critical(
                         "Stopping with %d outcomes not stored; their tasks will be delivered again",
