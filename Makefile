@@ -57,8 +57,8 @@ types: $(READY)  ## mypy strict, and pyright on the public names
 unit: $(READY)  ## the tests that share the machine well, in parallel (TESTS=… to choose)
 	$(BIN)/python -m pytest -q -n $(JOBS) $(TESTS)
 
-process: $(READY)  ## the tests that kill real processes, one at a time
-	$(BIN)/python -m pytest -q tests/process
+process: $(READY)  ## the tests that kill real processes
+	$(BIN)/python -m pytest -q -n $(JOBS) tests/process
 
 check: test demo  ## what to run before handing in: test, then the demo
 

@@ -337,8 +337,9 @@ def test_a_worker_answers_what_it_is_asked(app: Any, wait_until: Wait) -> None:
         assert ask.query_task(result.id)[result.id][0] == "active"
         assert ask.query_task("another") == {}
         assert ask.reserved() == []
-        assert ask.registered() == ["busy [rate_limit=100/s]"]
-        assert ask.registered("name") == ["busy [name=busy]"]
+        # Shared tasks of other tests' apps may be lent to this one.
+        assert "busy [rate_limit=100/s]" in ask.registered()
+        assert "busy [name=busy]" in ask.registered("name")
         assert ask.active_queues()[0]["exchange"]["type"] == "direct"
         assert ask.conf()["broker_url"] == "memory://"
         assert len(ask.conf(with_defaults=True)) > len(ask.conf())
