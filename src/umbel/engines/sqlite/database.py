@@ -23,6 +23,9 @@ T = TypeVar("T")
 #: What cannot be closed before a fork is kept for ever in the child: SQLite must never finalise it there.
 _inherited: list[sqlite3.Connection] = []
 _databases: weakref.WeakSet[Database] = weakref.WeakSet()
+#: A checkpoint writes every changed page and flushes twice. Workers do it, after 40 MB of -wal; a process that only
+#: publishes (a web request waits for it) does so only where no worker has for 160 MB.
+WORKER_LOG_PAGES, CLIENT_LOG_PAGES = 10_000, 40_000
 _FIRST_PAUSE = 0.00003
 _LONGEST_PAUSE = 0.002
 #: Seconds between looks whether the file that is open is still the one that the name leads to.
@@ -52,6 +55,8 @@ class Database:
         self._slots: weakref.WeakSet[_Slot] = weakref.WeakSet()
         self._slots_lock = threading.Lock()
         self._turn = threading.RLock()
+        #: After how many pages of -wal a commit of this process moves them into the file.
+        self.log_pages = CLIENT_LOG_PAGES
         #: Grows whenever a connection is opened: what was remembered about the file may be out of date.
         self.openings = 0
         #: What the log of a file that was replaced begins with; empty where there is none.
@@ -168,8 +173,6 @@ class Database:
         while True:
             try:
                 if not schema.check(connection, self.file):
-                    # A transaction writes whole pages, and most touch few rows: half the usual size is half the log.
-                    connection.execute("PRAGMA page_size = 2048")
                     connection.execute("PRAGMA journal_mode = WAL")
                     connection.execute("BEGIN IMMEDIATE")
                     try:
@@ -180,6 +183,7 @@ class Database:
                         raise
                 for name, value in self.location.pragmas:
                     connection.execute(f"PRAGMA {name} = {value}")
+                connection.execute(f"PRAGMA wal_autocheckpoint = {self.log_pages}")
                 return
             except sqlite3.Error as error:
                 if not failures.is_passing(error):

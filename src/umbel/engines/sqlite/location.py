@@ -39,8 +39,6 @@ class Location:
             ("synchronous", self.synchronous.upper()),
             ("cache_size", -self.cache_size),
             ("temp_store", "MEMORY"),
-            # A checkpoint costs two fsyncs: one in 20000 pages (40 MB of -wal), not in 1000.
-            ("wal_autocheckpoint", 20000),
             ("journal_size_limit", 64 << 20),
         )
 
