@@ -103,6 +103,8 @@ def test_a_file_that_is_replaced_in_use_is_noticed_by_a_waiting_lease(engine: En
 
 
 def test_the_log_behind_a_long_reader_shrinks_when_the_reader_has_ended(engine: Engine, file: Path) -> None:
+    assert engine.broker is not None
+    engine.broker.recover(Lease((), "me", 1, 30.0), NOW)  # a worker's process: those look after the log
     publish(engine, message("first"))
     reader = sqlite3.connect(file, isolation_level=None)
     reader.execute("BEGIN")

@@ -12,7 +12,7 @@ from umbel.core.queues import Queue
 from umbel.engine.seam import Lease, Refusal
 from umbel.engines.sqlite import bells, counting, dead, leases, messages, settling
 from umbel.engines.sqlite.bells import Ringer
-from umbel.engines.sqlite.database import WORKER_LOG_PAGES, Database
+from umbel.engines.sqlite.database import Database
 from umbel.engines.sqlite.failures import UNSTORABLE
 
 
@@ -50,7 +50,7 @@ class SqliteBroker:
 
     def lease(self, lease: Lease, now: float, wait: float = 0.0) -> list[Delivery]:
         """Take ready messages; with none, wait for a bell, a due time or `wake`."""
-        self._database.log_pages = WORKER_LOG_PAGES
+        self._database.look_after_log()
         bell = self._bells.get(lease.owner)
         began = time.monotonic()
         self._turn += 1
@@ -117,7 +117,7 @@ class SqliteBroker:
 
     def recover(self, lease: Lease, now: float) -> list[Delivery]:
         """Take over from owners whose deadline has passed, and at once from those whose process is dead."""
-        self._database.log_pages = WORKER_LOG_PAGES
+        self._database.look_after_log()
         owners = self._database.read(leases.candidates, lease.owner)
         dead_names = {name for _, name, _ in owners if self._ringer.is_dead(name)}
         if not dead_names and all(deadline > now for _, _, deadline in owners):
