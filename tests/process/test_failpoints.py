@@ -14,7 +14,8 @@ from umbel.engine import failpoints
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
 
-LEASE = {"worker_lease": 1.0, "worker_heartbeat": 0.25}
+#: STARTED is stored by executors, so that they write into the store too.
+LEASE = {"worker_lease": 1.0, "worker_heartbeat": 0.25, "task_track_started": True}
 
 
 class Point(NamedTuple):
@@ -28,6 +29,7 @@ class Point(NamedTuple):
 POINTS = {
     "publish": Point("producer", 3),
     "revoke": Point("producer", 1),
+    "send": Point("producer", 1),
     "lease": Point("consumer", 2),
     "start": Point("consumer", 2),
     "dispatch": Point("consumer", 2),
@@ -35,6 +37,7 @@ POINTS = {
     "recover": Point("consumer", 1),
     "settle": Point("consumer", 2),
     "run": Point("executor", 3),
+    "put": Point("executor", 3),
     "report": Point("executor", 3),
 }
 #: In the worker `raise` after the effect is the reply that got lost; `kill` after it is the sender that died with it.
@@ -47,7 +50,7 @@ import time
 from umbel.app.ids import new_id
 late = app.tasks["lab.work_late"]
 path = os.environ["LAB_JOURNAL"]
-if sys.argv[1] == "revoke":
+if sys.argv[1] in ("revoke", "send"):
     id = new_id()
     journal.write(path, "intended", id)
     late.apply_async((0.0,), task_id=id, countdown=4)
@@ -61,7 +64,7 @@ for number in range(8):
         journal.write(path, "error", id, error=repr(error))
     else:
         journal.write(path, "returned", id)
-    if sys.argv[1] == "revoke" and number == 4:
+    if sys.argv[1] in ("revoke", "send") and number == 4:
         first = next(e.id for e in journal.Journal(path).events())
         try:
             app.control.revoke(first)

@@ -8,7 +8,7 @@ from typing import Any
 
 from umbel.core.message import Delivery, Message, Record, Settlement
 from umbel.engine.failpoints import failpoint
-from umbel.engine.seam import Atomic, Broker, Engine, Lease, Refusal, Store
+from umbel.engine.seam import Atomic, Broker, Bus, Engine, Lease, Refusal, Store
 
 __all__ = ["instrument"]
 
@@ -19,6 +19,7 @@ def instrument(engine: Engine) -> Engine:
         engine,
         broker=None if engine.broker is None else _Broker(engine.broker),
         store=None if engine.store is None else _Store(engine.store),
+        bus=None if engine.bus is None else _Bus(engine.bus),
         atomic=None if engine.atomic is None else _Atomic(engine.atomic),
     )
 
@@ -81,7 +82,6 @@ class _Broker:
 class _Store:
     def __init__(self, store: Store) -> None:
         self._store = store
-        self.put = store.put
         self.get = store.get
         self.watch = store.watch
         self.forget = store.forget
@@ -93,6 +93,12 @@ class _Store:
         self.joined = store.joined
         self.forget_groups = store.forget_groups
 
+    def put(self, records: Sequence[Record], now: float) -> list[str]:
+        failpoint("put.before")
+        refused = self._store.put(records, now)
+        failpoint("put.after")
+        return refused
+
     def revoke(self, records: Sequence[Record], now: float) -> list[str]:
         failpoint("revoke.before")
         ended = self._store.revoke(records, now)
@@ -101,6 +107,20 @@ class _Store:
 
     def close(self) -> None:
         _close(self._store)
+
+
+class _Bus:
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self.listen = bus.listen
+
+    def send(self, topic: str, payloads: Sequence[bytes], now: float) -> None:
+        failpoint("send.before")
+        self._bus.send(topic, payloads, now)
+        failpoint("send.after")
+
+    def close(self) -> None:
+        _close(self._bus)
 
 
 class _Atomic:
