@@ -105,7 +105,7 @@ def test_executors_replaced_because_of_their_memory_lose_and_repeat_nothing(lab:
     ids = lab.send_many("lab.eat", 12, 40)
     lab.wait_states(ids)
     assert lab.prove(Rules(late=True)).duplicated == 0
-    assert len({event.pid for event in lab.journal.events() if event.what == "start"}) >= 4
+    assert len({event.pid for event in lab.journal.events() if event.what == "start"}) > 2
 
 
 def test_async_tasks_that_were_running_come_back_after_a_kill(lab: Lab) -> None:
