@@ -48,7 +48,7 @@ class Delivery(Message, gc=False):
     ticket: int = 0
     #: Who wrote `ticket`, or, where there is none, whose lease ended without being settled; "" if nobody's.
     former_owner: str = ""
-    #: When the message was published (epoch seconds).
+    #: When the message was published (epoch seconds); 0 where the broker does not keep it.
     published: float = 0.0
 
 
@@ -58,8 +58,10 @@ class Record(msgspec.Struct, gc=False):
     id: str
     state: str
     meta: bytes
-    #: When the store may drop it (epoch seconds); 0 means never.
+    #: When the store may drop it (epoch seconds); 0 means never. Stores that do not tell read 0.
     expires: float = 0.0
+    #: Who asked for the result: where results travel as messages (`rpc://`), the queue they are sent to.
+    reply_to: str = ""
 
 
 class End(enum.IntEnum):

@@ -29,6 +29,23 @@ class Caps:
     find: bool = True
     #: Waiting messages can be removed one by one (`Store.revoke` ends them at once).
     remove: bool = True
+    #: Publishing a stored (id, generation) again adds nothing.
+    once: bool = True
+    #: "exact": any integer, higher first. "steps": kombu's lists on Redis, the lower step first. "declared":
+    #: higher first, in queues that were declared with a highest priority.
+    priorities: str = "exact"
+    #: `Lease.without` leaves messages where they are; elsewhere they go round and come back within a second.
+    skips: bool = True
+    #: `recover` takes over what dead owners held; elsewhere the broker gives that back by itself.
+    recovers: bool = True
+    #: `start` remembers tickets, and `adopt` takes in messages that another broker has let go.
+    remembers: bool = True
+    #: `depth` tells scheduled and leased messages too.
+    counts: bool = True
+    #: Whose clock decides when messages are due and leases lapse: "caller" (any `now` is believed) or "server".
+    clock: str = "caller"
+    #: Whose clock decides when stored states are over.
+    expiry: str = "caller"
 
 
 class Lease(NamedTuple):
@@ -40,6 +57,8 @@ class Lease(NamedTuple):
     seconds: float
     #: Names of tasks that are left to other consumers.
     without: tuple[str, ...] = ()
+    #: For `recover`: owners that the caller knows to be dead, so that their leases count as lapsed.
+    dead: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +109,12 @@ class Broker(Protocol):
 
         What comes back is leased to `lease.owner`, carries `ticket` and as `former_owner` who wrote it (an heir
         that wrote none may have come between), and must be settled.
+        """
+
+    def adopt(self, lease: Lease, deliveries: Sequence[Delivery], now: float) -> list[Delivery]:
+        """Store messages as already leased to `lease.owner`, tickets and crash counts kept; return them as held here.
+
+        For a broker that cannot remember what has started: another one keeps that for it (`caps.remembers`).
         """
 
     def depth(self, queues: Sequence[str], now: float) -> dict[str, Depth]:
