@@ -19,7 +19,7 @@ TESTS ?= tests --ignore=tests/process
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test lint types unit process check fmt bench clean
+.PHONY: help setup demo test lint types servers unit process check fmt bench clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -54,10 +54,13 @@ types: $(READY)  ## mypy strict, and pyright on the public names
 	for place in examples/*/; do MYPYPATH=$$place $(BIN)/mypy --cache-dir .mypy_cache/$$place $$place; done
 	$(BIN)/python scripts/public_types.py
 
-unit: $(READY)  ## the tests that share the machine well, in parallel (TESTS=… to choose)
+servers: $(READY)  ## install redis-server and rabbitmq-server where they are missing (Debian, as root)
+	@$(BIN)/python -m tests.servers
+
+unit: $(READY) servers  ## the tests that share the machine well, in parallel (TESTS=… to choose)
 	$(BIN)/python -m pytest -q -n $(JOBS) $(TESTS)
 
-process: $(READY)  ## the tests that kill real processes
+process: $(READY) servers  ## the tests that kill real processes
 	$(BIN)/python -m pytest -q -n $(JOBS) tests/process
 
 check: test demo  ## what to run before handing in: test, then the demo
