@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from umbel.core.message import Delivery, Message, Record, Settlement
+from umbel.core.message import Delivery, Joined, Message, Part, Record, Settlement
 from umbel.engine.failpoints import failpoint
 from umbel.engine.seam import Atomic, Broker, Bus, Engine, Lease, Refusal, Store
 
@@ -75,6 +75,12 @@ class _Broker:
         failpoint("recover.after")
         return taken
 
+    def adopt(self, lease: Lease, deliveries: Sequence[Delivery], now: float) -> list[Delivery]:
+        failpoint("adopt.before")
+        held = self._broker.adopt(lease, deliveries, now)
+        failpoint("adopt.after")
+        return held
+
     def close(self) -> None:
         _close(self._broker)
 
@@ -87,9 +93,6 @@ class _Store:
         self.forget = store.forget
         self.expire = store.expire
         self.revoked = store.revoked
-        self.join = store.join
-        self.expect = store.expect
-        self.confirm = store.confirm
         self.joined = store.joined
         self.forget_groups = store.forget_groups
 
@@ -104,6 +107,23 @@ class _Store:
         ended = self._store.revoke(records, now)
         failpoint("revoke.after")
         return ended
+
+    def join(self, parts: Sequence[Part], now: float) -> list[Joined]:
+        failpoint("join.before")
+        complete = self._store.join(parts, now)
+        failpoint("join.after")
+        return complete
+
+    def expect(self, sizes: Mapping[str, int], now: float) -> list[Joined]:
+        failpoint("expect.before")
+        complete = self._store.expect(sizes, now)
+        failpoint("expect.after")
+        return complete
+
+    def confirm(self, groups: Collection[str]) -> None:
+        failpoint("confirm.before")
+        self._store.confirm(groups)
+        failpoint("confirm.after")
 
     def close(self) -> None:
         _close(self._store)

@@ -114,7 +114,9 @@ class Broker(Protocol):
     def adopt(self, lease: Lease, deliveries: Sequence[Delivery], now: float) -> list[Delivery]:
         """Store messages as already leased to `lease.owner`, tickets and crash counts kept; return them as held here.
 
-        For a broker that cannot remember what has started: another one keeps that for it (`caps.remembers`).
+        For a broker that cannot remember what has started: another one keeps that for it (`caps.remembers`). Done
+        again by the same owner it only renews the ticket. One whose (id, generation) is stored here and not held by
+        that owner is left out (where the engine tells: `caps.once`).
         """
 
     def depth(self, queues: Sequence[str], now: float) -> dict[str, Depth]:

@@ -197,11 +197,11 @@ class MemoryBroker:
         return True
 
     def recover(self, lease: Lease, now: float) -> list[Delivery]:
-        """Take over from owners whose deadline has passed."""
+        """Take over from owners whose deadline has passed or who are known to be dead."""
         taken: list[Delivery] = []
         with self._state.changed:
             for name, owner in list(self._state.owners.items()):
-                if name == lease.owner or owner.deadline > now:
+                if name == lease.owner or (owner.deadline > now and name not in lease.dead):
                     continue
                 for seq, held in sorted(owner.held.items()):
                     if len(taken) < lease.limit and (not lease.queues or held.stored.queue in lease.queues):
@@ -211,6 +211,28 @@ class MemoryBroker:
                         held = heir.held[seq] = Held(held.stored, held.token + 1, held.ticket, held.former or name)
                         taken.append(_delivery(held))
         return taken
+
+    def adopt(self, lease: Lease, deliveries: Sequence[Delivery], now: float) -> list[Delivery]:
+        """Store messages as leased to `lease.owner`; return those that it holds now."""
+        with self._state.changed:
+            owner = self._keep(lease.owner, now + lease.seconds)
+            return [_delivery(held) for sent in deliveries if (held := self._adopt(owner, sent, now)) is not None]
+
+    def _adopt(self, owner: Owner, sent: Delivery, now: float) -> Held | None:
+        state = self._state
+        known = state.look_up(sent, sent.queue)
+        if known is None:
+            seq = state.last_seq = state.last_seq + 1
+            known = Stored(
+                seq, sent, sent.queue, sent.published or now, sent.due, sent.crashes, sent.offers, sent.token
+            )
+            state.messages[seq] = known
+            state.by_id.setdefault(sent.id, set()).add(seq)
+            owner.held[seq] = Held(known, sent.token, former=sent.former_owner)
+        held = owner.held.get(known.seq)
+        if held is not None:
+            held.ticket = sent.ticket
+        return held
 
     # --- looking and clearing ------------------------------------------------------------------------------
 

@@ -80,15 +80,21 @@ class State:
 
     def add(self, message: Message, queue: str, now: float) -> None:
         """Store a message in a queue unless (id, generation) is in it already."""
-        for seq in self.by_id.get(message.id, ()):
-            known = self.messages[seq]
-            if known.message.generation == message.generation and known.queue == queue:
-                return
+        if self.look_up(message, queue) is not None:
+            return
         self.last_seq += 1
         stored = Stored(self.last_seq, message, queue, now)
         self.messages[stored.seq] = stored
         self.by_id.setdefault(message.id, set()).add(stored.seq)
         self.place(stored, message.due, now)
+
+    def look_up(self, message: Message, queue: str) -> Stored | None:
+        """Return what is stored of a message's (id, generation) in a queue."""
+        for seq in self.by_id.get(message.id, ()):
+            known = self.messages[seq]
+            if known.message.generation == message.generation and known.queue == queue:
+                return known
+        return None
 
     def place(self, stored: Stored, due: float, now: float) -> None:
         """Make a message ready, or scheduled when its time has not come."""

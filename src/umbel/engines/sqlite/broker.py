@@ -10,7 +10,7 @@ from typing import Any
 from umbel.core.message import DeadLetter, Delivery, Depth, Message, Settlement, Stage
 from umbel.core.queues import Queue
 from umbel.engine.seam import Lease, Refusal
-from umbel.engines.sqlite import bells, counting, dead, leases, messages, settling
+from umbel.engines.sqlite import adopting, bells, counting, dead, leases, messages, settling
 from umbel.engines.sqlite.bells import Ringer
 from umbel.engines.sqlite.database import Database
 from umbel.engines.sqlite.failures import UNSTORABLE
@@ -119,7 +119,7 @@ class SqliteBroker:
         """Take over from owners whose deadline has passed, and at once from those whose process is dead."""
         self._database.look_after_log()
         owners = self._database.read(leases.candidates, lease.owner)
-        dead_names = {name for _, name, _ in owners if self._ringer.is_dead(name)}
+        dead_names = {name for _, name, _ in owners if name in lease.dead or self._ringer.is_dead(name)}
         if not dead_names and all(deadline > now for _, _, deadline in owners):
             return []
         self._bells.get(lease.owner)
@@ -127,6 +127,16 @@ class SqliteBroker:
         for name in emptied:
             self._ringer.remove(name)
         return taken
+
+    def adopt(self, lease: Lease, deliveries: Sequence[Delivery], now: float) -> list[Delivery]:
+        """Store messages as leased to `lease.owner`; return those that it holds now."""
+        if not deliveries:
+            return []
+        self._bells.get(lease.owner)
+        try:
+            return self._database.write(adopting.adopt, self._queues, lease, deliveries, now)
+        except UNSTORABLE:
+            return self._database.write(adopting.adopt, self._queues, lease, deliveries, now, careful=True)
 
     # --- looking and clearing ------------------------------------------------------------------------------
 
