@@ -120,7 +120,7 @@ class Proxy:
     def cut(self, how: str = "rst") -> int:
         """End every connection, with a reset ("rst") or in order ("fin"); return how many there were."""
         count = len(self._links)
-        self._order(lambda: [self._end(link, reset=how == "rst") for link in list(self._links)])
+        self._order(lambda: self._end_all(reset=how == "rst"))
         return count
 
     def cut_after(self, count: int, direction: str = TO_CLIENT) -> None:
@@ -221,8 +221,7 @@ class Proxy:
                 action()
                 done.set()
             self._pass_on()
-        for link in list(self._links):
-            self._end(link, reset=True)
+        self._end_all(reset=True)
         self._unlisten()
         self._selector.close()
         self._bell.close()
@@ -333,6 +332,10 @@ class Proxy:
         flow.told_end = True
         if all(one.ended and not one.chunks for one in link.flows.values()):
             self._end(link, reset=False)
+
+    def _end_all(self, *, reset: bool) -> None:
+        for link in list(self._links):
+            self._end(link, reset=reset)
 
     def _end(self, link: Link, *, reset: bool) -> None:
         self._links.discard(link)
