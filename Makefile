@@ -19,10 +19,10 @@ TESTS ?= tests --ignore=tests/process
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test lint types servers unit process check fmt bench clean
+.PHONY: help setup demo test lint types servers unit process check fmt bench bench-redis bench-rabbitmq clean
 
 help:  ## list the commands
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 setup: $(READY)  ## make .venv: umbel (editable) and the development tools
 
@@ -71,6 +71,9 @@ fmt: $(READY)  ## format the code and mend what ruff can mend
 
 bench: $(READY)  ## umbel and its rivals in interleaved rounds (ROUNDS=3; QUICK=1 for a small run)
 	$(BIN)/python bench/run.py --rounds $(ROUNDS) $(if $(QUICK),--quick)
+
+bench-redis bench-rabbitmq: bench-%: $(READY)  ## the same on Redis alone, or on RabbitMQ
+	$(BIN)/python bench/run.py --engines $* --rounds $(ROUNDS) $(if $(QUICK),--quick)
 
 clean:  ## remove what the other commands made
 	rm -rf $(VENV) $(DEMO_VENV) .venv-bench build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -2,13 +2,15 @@
 
 Prints one JSON object. Actions: `enqueue` (no-ops in a loop), `results` (enqueue, then wait for the word "go" on
 standard input and read a sample of the results in order), `latency` (one call at a time on an idle worker), `bulk`
-(many no-ops in one call), `delayed` (many tasks due in a month).
+(many no-ops in one call), `delayed` (many tasks due in a month), `countdown` (tasks due in 1 to 10 seconds, in no
+order), `large` (tasks with 100 KiB each), `bare` (no-ops in turn with redis-py storing the same bytes).
 """
 
 from __future__ import annotations
 
 import importlib
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -18,6 +20,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent / "apps"))
 SAMPLE = 300
 WARM_UP = 20
 MONTH = 30 * 86_400.0
+LARGE = 100 * 1024
+#: How often a comparison changes sides.
+TURNS = 10
+#: Coprime to any count that is not a multiple of it: a walk with this step visits every number once.
+STRIDE = 7_919
 
 
 def enqueue(app: ModuleType, count: int) -> dict[str, object]:
@@ -69,7 +76,44 @@ def delayed(app: ModuleType, count: int) -> dict[str, object]:
     return {}
 
 
-ACTIONS = {"enqueue": enqueue, "results": results, "latency": latency, "bulk": bulk, "delayed": delayed}
+def countdown(app: ModuleType, count: int) -> dict[str, object]:
+    """Enqueue tasks that are due in 1 to 10 seconds, evenly spread."""
+    for number in range(count):
+        seconds = 1 + 9 * (number * STRIDE % count) / count
+        app.send_late(seconds, time.time() + seconds)
+    return {}
+
+
+def large(app: ModuleType, count: int) -> dict[str, object]:
+    """Enqueue tasks with large arguments."""
+    data = "x" * LARGE
+    for _ in range(count):
+        app.send_large(data)
+    return {}
+
+
+def bare(app: ModuleType, count: int) -> dict[str, object]:
+    """Enqueue no-ops with `delay()` and, in turn with that, as many messages of the same bytes with bare redis-py."""
+    import redis
+
+    client = redis.Redis.from_url(os.environ["BENCH_URL"])
+    app.send_noop()
+    (message,) = client.lrange("celery", 0, -1)
+    client.lpush("bare", message)
+    spent, part = {"delay": 0.0, "bare": 0.0}, count // TURNS
+    for _ in range(TURNS):
+        began = time.perf_counter()
+        for _ in range(part):
+            app.send_noop()
+        middle = time.perf_counter()
+        for _ in range(part):
+            client.lpush("bare", message)
+        spent["delay"] += middle - began
+        spent["bare"] += time.perf_counter() - middle
+    return {"ratio": spent["bare"] / spent["delay"], "rate": part * TURNS / spent["bare"]}
+
+
+ACTIONS = {action.__name__: action for action in (enqueue, results, latency, bulk, delayed, countdown, large, bare)}
 
 
 def main() -> None:

@@ -14,29 +14,33 @@ Results = Mapping[str, Mapping[str, list[float]]]
 
 @dataclass(frozen=True)
 class Bar:
-    """What umbel's median has to be: at least (or at most) so many times another's, or a number of its own."""
+    """What a system's median has to be: at least (or at most) so many times the best of others', or just a number."""
 
     measure: str
     limit: float
-    than: str = ""
+    than: tuple[str, ...] = ()
     at_least: bool = True
+    of: str = "umbel"
 
-    def holds(self, medians: Mapping[str, Mapping[str, float]]) -> tuple[float, bool] | None:
-        """The ratio or number that was reached, and whether it is enough; None where nothing was measured."""
+    def holds(self, medians: Mapping[str, Mapping[str, float]]) -> tuple[float, bool, str] | None:
+        """The ratio or number reached, whether it is enough, the best other; None where not all was measured."""
         row = medians.get(self.measure, {})
-        if "umbel" not in row or (self.than and self.than not in row):
+        if self.of not in row or any(name not in row for name in self.than):
             return None
-        reached = row["umbel"] / row[self.than] if self.than else row["umbel"]
-        return reached, reached >= self.limit if self.at_least else reached <= self.limit
+        reached, best = row[self.of], ""
+        if self.than:
+            best = (max if self.at_least else min)(self.than, key=row.__getitem__)
+            reached /= row[best]
+        return reached, reached >= self.limit if self.at_least else reached <= self.limit, best
 
 
-BARS = (
-    Bar("drain_per_s", 4, "huey"),
-    Bar("drain_per_s", 12, "celery"),
-    Bar("results_per_s", 4, "huey"),
-    Bar("enqueue_per_s", 2, "huey"),
+_SQLITE = (
+    Bar("drain_per_s", 4, ("huey",)),
+    Bar("drain_per_s", 12, ("celery",)),
+    Bar("results_per_s", 4, ("huey",)),
+    Bar("enqueue_per_s", 2, ("huey",)),
     Bar("bulk_per_s", 100_000),
-    Bar("latency_p50_ms", 0.7, "huey", at_least=False),
+    Bar("latency_p50_ms", 0.7, ("huey",), at_least=False),
     Bar("latency_p99_ms", 5, at_least=False),
     Bar("idle_cpu_percent", 1, at_least=False),
     Bar("memory_mb", 50, at_least=False),
@@ -45,6 +49,32 @@ BARS = (
     Bar("calls_per_enqueue", 60, at_least=False),
     Bar("consumer_calls_per_task", 40, at_least=False),
 )
+
+_RIVALS = ("dramatiq", "huey-redis")
+_REDIS = (
+    Bar("drain_per_s", 30, ("celery",), of="umbel-redis"),
+    Bar("drain_per_s", 4, _RIVALS, of="umbel-redis"),
+    Bar("results_per_s", 25, ("celery",), of="umbel-redis"),
+    Bar("results_per_s", 5, _RIVALS, of="umbel-redis"),
+    Bar("enqueue_of_bare", 0.8, of="umbel-redis"),
+    Bar("bulk_per_s", 100_000, of="umbel-redis"),
+    Bar("latency_p50_ms", 0.35, ("celery",), at_least=False, of="umbel-redis"),
+    Bar("latency_p50_ms", 1, _RIVALS, at_least=False, of="umbel-redis"),
+    Bar("late_p50_ms", 50, at_least=False, of="umbel-redis"),
+    Bar("late_p99_ms", 250, at_least=False, of="umbel-redis"),
+    # Executors that warm up and pages that are shared no more; what a waiting task takes would be more than ten.
+    Bar("countdown_growth_mb", 3, at_least=False, of="umbel-redis"),
+    Bar("large_per_s", 3, ("celery",), of="umbel-redis"),
+    Bar("large_per_s", 1.3, ("huey-redis",), of="umbel-redis"),
+)
+
+_RABBITMQ = (
+    Bar("drain_per_s", 1.3, ("dramatiq-rabbitmq", "dramatiq-1-rabbitmq"), of="umbel-rabbitmq"),
+    Bar("enqueue_per_s", 4, ("celery-rabbitmq",), of="umbel-rabbitmq"),
+    Bar("latency_p50_ms", 0.5, ("celery-rabbitmq",), at_least=False, of="umbel-rabbitmq"),
+)
+
+BARS = (*_SQLITE, *_REDIS, *_RABBITMQ)
 
 
 def medians(results: Results) -> dict[str, dict[str, float]]:
@@ -85,10 +115,10 @@ def verdicts(results: Results) -> tuple[str, bool]:
         outcome = bar.holds(middle)
         if outcome is None:
             continue
-        reached, enough = outcome
+        reached, enough, best = outcome
         good &= enough
         sign = "≥" if bar.at_least else "≤"
-        than = f" × {SYSTEMS[bar.than].title}" if bar.than else ""
-        word = "holds" if enough else "MISSED"
-        lines.append(f"{word:>6}  {bar.measure}: {figure(reached)}{than} (bar {sign} {bar.limit:,g}{than})")
+        than = f" × {SYSTEMS[best].title}" if best else ""
+        word = "ok" if enough else "below"
+        lines.append(f"{word:>6}  {bar.of}: {bar.measure} {figure(reached)}{than} (bar {sign} {bar.limit:,g})")
     return "\n".join(lines), good

@@ -4,6 +4,8 @@ enqueue: one process calls `delay()` in a loop. drain: queued no-ops, 2 executor
 executed to the last. results: the same with results stored, until a sample of 300 that includes the last was read.
 latency: one call at a time on an idle worker. bulk: publishing many in one call. footprint: start of the worker to
 its first task, memory, idle processor time. delayed: the worker's memory with a million delayed tasks waiting.
+countdown: tasks due in 1 to 10 s while a worker runs, how late they start and how much the worker grows. large: as
+drain, with a tenth as many tasks of 100 KiB each. bare: `delay()` beside redis-py storing the same bytes.
 """
 
 from __future__ import annotations
@@ -28,12 +30,22 @@ def enqueue(bench: Bench, size: int) -> Numbers:
 def drain(bench: Bench, size: int) -> Numbers:
     """Tasks a second that a worker takes out of a full queue."""
     bench.ask("enqueue", size)
-    first = max(size // 20, 1)
+    return {"drain_per_s": pace(bench, size)}
+
+
+def large(bench: Bench, size: int) -> Numbers:
+    """The same with tasks of 100 KiB, a tenth as many."""
+    bench.ask("large", size // 10)
+    return {"large_per_s": pace(bench, size // 10)}
+
+
+def pace(bench: Bench, size: int) -> float:
+    """Tasks a second from the moment a twentieth were executed."""
     with bench.worker():
-        began = bench.wait_done(first)
+        began = bench.wait_done(max(size // 20, 1))
         already = bench.done
         ended = bench.wait_done(size)
-    return {"drain_per_s": (size - already) / (ended - began)}
+    return (size - already) / (ended - began)
 
 
 def drain_results(bench: Bench, size: int) -> Numbers:
@@ -99,6 +111,31 @@ def settled_memory(bench: Bench) -> float:
         return memory(process)
 
 
+def countdown(bench: Bench, size: int) -> Numbers:
+    """Milliseconds that tasks start after their time; megabytes that the worker grows by while they wait."""
+    bench.ask("enqueue", 1000)
+    with bench.worker() as process:
+        bench.wait_done(1000)
+        time.sleep(1.0)
+        before = most = memory(process)
+        client = bench.producer("countdown", size)
+        deadline = time.monotonic() + 120
+        while bench.done < size + 1000:
+            if time.monotonic() > deadline:
+                raise SystemExit(f"{bench.system.name}: {bench.done} of {size + 1000}\n{bench.log('worker.log')}")
+            most = max(most, memory(process))
+            time.sleep(0.5)
+        answer(bench, client)
+    cuts = statistics.quantiles(bench.lateness, n=100)
+    return {"late_p50_ms": cuts[49] * 1000, "late_p99_ms": cuts[98] * 1000, "countdown_growth_mb": most - before}
+
+
+def bare(bench: Bench, size: int) -> Numbers:
+    """How near `delay()` comes to bare redis-py storing the same bytes, and the pace of that."""
+    said = bench.ask("bare", size)
+    return {"enqueue_of_bare": number(said["ratio"]), "bare_per_s": number(said["rate"])}
+
+
 def calls(_bench: Bench, _size: int) -> Numbers:
     """Python calls of our own for each task."""
     return micro.count()
@@ -112,5 +149,8 @@ SCENARIOS: dict[str, Callable[[Bench, int], Numbers]] = {
     "footprint": footprint,
     "bulk": bulk,
     "delayed": delayed,
+    "countdown": countdown,
+    "large": large,
+    "bare": bare,
     "calls": calls,
 }

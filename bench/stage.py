@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import subprocess
 import time
 from collections.abc import Iterator
@@ -23,6 +24,8 @@ class Bench:
     python: str
     url: str
     folder: Path
+    #: Where results are, if not beside the messages.
+    result_url: str = ""
     results: bool = False
 
     @property
@@ -36,6 +39,12 @@ class Bench:
         return self.marker.stat().st_size if self.marker.exists() else 0
 
     @property
+    def lateness(self) -> list[float]:
+        """How many seconds after its time each delayed task was executed."""
+        path = self.folder / "marker.late"
+        return [late for (late,) in struct.iter_unpack("<d", path.read_bytes())] if path.exists() else []
+
+    @property
     def environment(self) -> dict[str, str]:
         """What the system's processes find in their environment."""
         return {
@@ -44,8 +53,10 @@ class Bench:
             # The umbel of this checkout, whichever one the interpreter has installed.
             "PYTHONPATH": f"{APPS}:{HERE.parent / 'src'}",
             "BENCH_URL": self.url,
+            "BENCH_RESULT_URL": self.result_url or self.url,
             "BENCH_MARKER": str(self.marker),
             "BENCH_RESULTS": "1" if self.results else "0",
+            **self.system.variables,
         }
 
     def start(self, command: list[str]) -> subprocess.Popen[str]:

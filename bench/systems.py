@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 APPS = Path(__file__).resolve().parent / "apps"
 EXECUTORS = "2"
+
+#: What is measured of systems on SQLite, on Redis, on RabbitMQ.
+_PLAIN = frozenset({"enqueue", "drain", "results", "latency", "footprint"})
+_ON_REDIS = frozenset({"enqueue", "drain", "results", "latency", "countdown", "large"})
+_ON_RABBITMQ = frozenset({"enqueue", "drain", "latency"})
+
+_DRIVERS = ("redis==8.1.0", "hiredis==3.5.0")
 
 
 @dataclass(frozen=True)
@@ -18,9 +26,13 @@ class System:
     app: str
     requires: tuple[str, ...]
     worker: tuple[str, ...]
-    on_redis: bool = False
-    scenarios: frozenset[str] = frozenset({"enqueue", "drain", "results", "latency", "footprint"})
+    #: The server that its messages are on: sqlite, redis or rabbitmq.
+    server: str = "sqlite"
+    scenarios: frozenset[str] = _PLAIN
     query: str = ""
+    #: Systems that need the same packages share an environment of this name; "" is the system's own.
+    place: str = ""
+    variables: Mapping[str, str] = field(default_factory=dict)
 
 
 _UMBEL_WORKER = (
@@ -38,7 +50,7 @@ UMBEL = System(
     "umbel_app",
     (),
     _UMBEL_WORKER,
-    scenarios=frozenset({"enqueue", "bulk", "drain", "results", "latency", "footprint", "delayed", "calls"}),
+    scenarios=_PLAIN | {"bulk", "delayed", "calls"},
 )
 
 #: For bench/micro.py: the same with its Python calls counted.
@@ -54,27 +66,92 @@ UMBEL_FULL = System(
     query="?synchronous=full",
 )
 
+_HUEY_WORKER = ("{python}", "-m", "huey.bin.huey_consumer", "huey_app.huey", "-w", EXECUTORS, "-k", "process", "-q")
+
 HUEY = System(
     "huey",
     "huey on SQLite",
     "huey_app",
     ("huey==3.5.4",),
-    (
-        "{python}", "-m", "huey.bin.huey_consumer", "huey_app.huey", "-w", EXECUTORS, "-k", "process",
-        "-d", "0.001", "-m", "0.01", "-q",
-    ),
-)  # fmt: skip
+    (*_HUEY_WORKER, "-d", "0.001", "-m", "0.01"),
+)
 
 CELERY = System(
     "celery",
-    "Celery 5.7 on Redis",
+    "Celery on Redis",
     "celery_app",
-    ("celery[redis]==5.7.0", "kombu[redis]==5.7.0", "redis==8.1.0", "hiredis==3.5.0"),
+    ("celery[redis]==5.7.0", "kombu[redis]==5.7.0", *_DRIVERS),
     (
         "{python}", "-m", "celery", "-A", "celery_app", "worker", "-P", "prefork", "-c", EXECUTORS,
         "--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "warning",
     ),
-    on_redis=True,
+    server="redis",
+    scenarios=_PLAIN | _ON_REDIS,
+    place="celery",
 )  # fmt: skip
 
-SYSTEMS = {system.name: system for system in (UMBEL, UMBEL_FULL, HUEY, CELERY)}
+CELERY_RABBITMQ = replace(
+    CELERY,
+    name="celery-rabbitmq",
+    title="Celery on RabbitMQ, confirms on",
+    server="rabbitmq",
+    scenarios=_ON_RABBITMQ,
+    variables={"BENCH_CONFIRMS": "1"},
+)
+
+UMBEL_REDIS = replace(
+    UMBEL, name="umbel-redis", title="umbel on Redis", server="redis", scenarios=_ON_REDIS | {"bulk", "bare"}
+)
+
+UMBEL_RABBITMQ = replace(
+    UMBEL, name="umbel-rabbitmq", title="umbel on RabbitMQ", server="rabbitmq", scenarios=_ON_RABBITMQ
+)
+
+HUEY_REDIS = System(
+    "huey-redis",
+    "huey on Redis",
+    "huey_app",
+    ("huey==3.5.4", *_DRIVERS),
+    _HUEY_WORKER,
+    server="redis",
+    scenarios=_ON_REDIS,
+)
+
+DRAMATIQ = System(
+    "dramatiq",
+    "dramatiq on Redis, 1 thread",
+    "dramatiq_app",
+    ("dramatiq[rabbitmq,redis]==2.2.1", *_DRIVERS),
+    ("{python}", "-m", "dramatiq", "dramatiq_app", "--processes", EXECUTORS, "--threads", "1"),
+    server="redis",
+    scenarios=_ON_REDIS,
+    place="dramatiq",
+    variables={"dramatiq_queue_prefetch": "128"},
+)
+
+DRAMATIQ_RABBITMQ = replace(
+    DRAMATIQ,
+    name="dramatiq-rabbitmq",
+    title="dramatiq on RabbitMQ",
+    worker=("{python}", "-m", "dramatiq", "dramatiq_app", "--processes", EXECUTORS),
+    server="rabbitmq",
+    scenarios=_ON_RABBITMQ,
+    variables={},
+)
+
+DRAMATIQ_1_RABBITMQ = replace(
+    DRAMATIQ,
+    name="dramatiq-1-rabbitmq",
+    title="dramatiq on RabbitMQ, 1 thread",
+    server="rabbitmq",
+    scenarios=_ON_RABBITMQ,
+)
+
+SYSTEMS = {
+    system.name: system
+    for system in (
+        *(UMBEL, UMBEL_FULL, HUEY),
+        *(UMBEL_REDIS, CELERY, DRAMATIQ, HUEY_REDIS),
+        *(UMBEL_RABBITMQ, CELERY_RABBITMQ, DRAMATIQ_RABBITMQ, DRAMATIQ_1_RABBITMQ),
+    )
+}

@@ -1,19 +1,37 @@
-"""huey on SQLite: write-ahead log and its default durability, pickle; results only where they are measured."""
+"""huey: on SQLite with its default durability, on Redis with `notify_result`; pickle; results where measured."""
 
 from __future__ import annotations
 
 import os
 
-from huey import SqliteHuey
+from huey import RedisHuey, SqliteHuey
+from tick import late as was_late
 from tick import tick
 
-FILE = os.environ["BENCH_URL"].removeprefix("sqlite:///")
-huey = SqliteHuey("bench", filename=FILE, results=os.environ["BENCH_RESULTS"] == "1")
+URL = os.environ["BENCH_URL"]
+RESULTS = os.environ["BENCH_RESULTS"] == "1"
+ON_REDIS = URL.startswith("redis")
+if ON_REDIS:
+    huey = RedisHuey("bench", url=URL, results=RESULTS, notify_result=RESULTS)
+else:
+    huey = SqliteHuey("bench", filename=URL.removeprefix("sqlite:///"), results=RESULTS)
 
 
 @huey.task()
 def noop() -> None:
     """Only say that it ran."""
+    tick()
+
+
+@huey.task()
+def late(due: float) -> None:
+    """Say that it ran, and how late."""
+    was_late(due)
+
+
+@huey.task()
+def large(_data: str) -> None:
+    """Take a large argument."""
     tick()
 
 
@@ -34,6 +52,18 @@ def send_add(number: int) -> object:
     return add(number, 1)
 
 
+def send_late(seconds: float, due: float) -> None:
+    """Enqueue one task that is due in so many seconds, at `due`."""
+    late.schedule(args=(due,), delay=seconds)
+
+
+def send_large(data: str) -> None:
+    """Enqueue one task with a large argument."""
+    large(data)
+
+
 def read(handle: object) -> object:
-    """Wait for the result of a handle, looking every millisecond."""
+    """Wait for the result of a handle: told by Redis; on SQLite by looking every millisecond."""
+    if ON_REDIS:
+        return handle.get(blocking=True, timeout=60)  # type: ignore[attr-defined]
     return handle.get(blocking=True, timeout=60, max_delay=0.001)  # type: ignore[attr-defined]

@@ -1,20 +1,33 @@
-"""umbel on SQLite, with its defaults."""
+"""umbel with its defaults, on whatever the URL names."""
 
 from __future__ import annotations
 
 import os
 
+from tick import late as was_late
 from tick import tick
 
 from umbel import Umbel
 
 URL = os.environ["BENCH_URL"]
-app = Umbel("bench", broker=URL, backend=URL)
+app = Umbel("bench", broker=URL, backend=os.environ["BENCH_RESULT_URL"])
 
 
 @app.task(ignore_result=True)
 def noop() -> None:
     """Only say that it ran."""
+    tick()
+
+
+@app.task(ignore_result=True)
+def late(due: float) -> None:
+    """Say that it ran, and how late."""
+    was_late(due)
+
+
+@app.task(ignore_result=True)
+def large(_data: str) -> None:
+    """Take a large argument."""
     tick()
 
 
@@ -43,6 +56,16 @@ def send_bulk(count: int) -> None:
 def send_delayed(count: int, seconds: float) -> None:
     """Enqueue many tasks that are due later."""
     noop.apply_async_many((((), {}) for _ in range(count)), countdown=seconds)
+
+
+def send_late(seconds: float, due: float) -> None:
+    """Enqueue one task that is due in so many seconds, at `due`."""
+    late.apply_async((due,), countdown=seconds)
+
+
+def send_large(data: str) -> None:
+    """Enqueue one task with a large argument."""
+    large.delay(data)
 
 
 def read(handle: object) -> object:
