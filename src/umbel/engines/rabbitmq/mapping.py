@@ -1,0 +1,206 @@
+"""Between messages and what travels over AMQP: head and body here, properties, header table and frames there."""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import Any
+
+import msgspec
+
+from umbel.core import json_types
+from umbel.core.envelope import upgrade_head
+from umbel.core.errors import DecodeError, EncodeError
+from umbel.core.head import Quarantined
+from umbel.core.head_reader import parse_time, show
+from umbel.core.limits import DEFAULT_LIMITS
+from umbel.core.message import Delivery, Message
+from umbel.engines.rabbitmq.connection import MESSAGES, Content
+from umbel.engines.rabbitmq.tables import TableError, read_properties, write_properties
+
+__all__ = ["Arrived", "frames", "publish_method", "read_delivery", "write_content"]
+
+#: Headers of umbel's own on copies that it puts back: crashes and offers so far, not before, and the generation.
+CRASHES, OFFERS, DUE, GENERATION = "umbel-crashes", "umbel-offers", "umbel-due", "umbel-generation"
+#: What RabbitMQ adds on the way; a message that is sent again begins without it (Celery filters x-death too).
+_ADDED = frozenset(
+    {
+        *(CRASHES, OFFERS, DUE, GENERATION),
+        *("x-death", "x-first-death-exchange", "x-first-death-queue", "x-first-death-reason"),
+        *("x-last-death-exchange", "x-last-death-queue", "x-last-death-reason", "x-delivery-count"),
+        *("x-acquired-count", "x-opt-deaths"),
+    }
+)
+_pack_frame = Struct(">BHI").pack
+_pack_content = Struct(">IQ").pack
+_read_long = Struct(">Q").unpack_from
+_decode = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder().encode
+_TAGGED = b'"__type__"'
+_CONTENT_CLASS = 60 << 16
+
+
+# --- out --------------------------------------------------------------------------------------------------
+
+
+def publish_method(exchange: str, routing_key: str) -> bytes:
+    """Return the frame of basic.publish with `mandatory` set; EncodeError for names that AMQP cannot carry."""
+    payload = [b"\x00\x3c\x00\x28\x00\x00"]
+    for name in (exchange, routing_key):
+        raw = name.encode("utf-8", "surrogatepass")
+        if len(raw) > 255:
+            raise EncodeError(f"{name[:60]!r}... is longer than the 255 bytes that AMQP allows for a name")
+        payload += (bytes((len(raw),)), raw)
+    payload.append(b"\x01")
+    method = b"".join(payload)
+    return _pack_frame(1, MESSAGES, len(method)) + method + b"\xce"
+
+
+def frames(method: bytes, properties: bytes, body: bytes, frame_max: int) -> bytes:
+    """Return the frames of one message: the method's, the header's, those of the body."""
+    size, most = len(body), frame_max - 8
+    header = _pack_content(_CONTENT_CLASS, size) + properties
+    parts = [method, _pack_frame(2, MESSAGES, len(header)), header, b"\xce"]
+    if len(header) > most:
+        raise EncodeError(f"the headers of a message take {len(header)} bytes, more than one frame of {most} carries")
+    if 0 < size <= most:
+        parts += (_pack_frame(3, MESSAGES, size), body, b"\xce")
+    else:
+        for start in range(0, size, most):
+            piece = body[start : start + most]
+            parts += (_pack_frame(3, MESSAGES, len(piece)), piece, b"\xce")
+    return b"".join(parts)
+
+
+def write_content(message: Message, now: float, extra: dict[str, Any] | None = None, *, delayed: bool = False) -> bytes:
+    """Return the property bytes of a message; EncodeError for a head that has no form in AMQP.
+
+    `extra` are headers to add. A message that is delayed carries no time to live, which would end its delay early;
+    its header `expires` still ends it.
+    """
+    head = message.head
+    try:
+        raw = _decode(head) if _TAGGED not in head else json_types.loads(head)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        raw = json_types.loads(head)
+    if not isinstance(raw, dict):
+        raise EncodeError("the message's head is not a mapping")
+    headers = raw.get("headers") or {}
+    properties = raw.get("properties") or {}
+    if not _ADDED.isdisjoint(headers):
+        headers = {name: value for name, value in headers.items() if name not in _ADDED}
+    if message.generation != (headers.get("retries") or 0):
+        extra = {GENERATION: message.generation, **(extra or {})}
+    if extra:
+        headers = {**headers, **extra}
+    if message.priority != (properties.get("priority") or 0):
+        properties = {**properties, "priority": message.priority}
+    if properties.get("expiration") is not None:
+        left = str(max(0, round((message.expires - now) * 1000))) if message.expires else properties["expiration"]
+        properties = {**properties, "expiration": None if delayed else left}
+    try:
+        return write_properties(headers, properties, raw.get("content-type"), raw.get("content-encoding"))
+    except TableError as error:
+        raise EncodeError(f"task {message.task}: {error}") from error
+
+
+# --- in ---------------------------------------------------------------------------------------------------
+
+
+class Arrived(msgspec.Struct, gc=False):
+    """What was delivered: a delivery, or (`reason`) why its message cannot be one."""
+
+    delivery: Delivery
+    number: int
+    redelivered: bool
+    #: How often a quorum queue has handed it out before; RabbitMQ drops it at the queue's x-delivery-limit.
+    handed_out: int = 0
+    reason: str = ""
+
+
+def read_consumer(arguments: bytes) -> tuple[bytes, int]:
+    """Return (consumer tag, delivery tag) of basic.deliver."""
+    end = 1 + arguments[0]
+    return arguments[1:end], int(_read_long(arguments, end)[0])
+
+
+def read_delivery(queue: str, content: Content) -> Arrived:
+    """Return what a content of basic.deliver on `queue` is; never raises for what is in it."""
+    arguments, raw, body = content
+    at = 1 + arguments[0]
+    (number,) = _read_long(arguments, at)
+    redelivered = bool(arguments[at + 8])
+    at += 9
+    end = at + 1 + arguments[at]
+    exchange = arguments[at + 1 : end].decode("utf-8", "replace")
+    routing_key = arguments[end + 1 : end + 1 + arguments[end]].decode("utf-8", "replace")
+    try:
+        properties, headers, plain = read_properties(raw, 0, DEFAULT_LIMITS.depth)
+    except TableError as error:
+        return Arrived(Delivery("", "", queue, b"", body), number, redelivered, reason=str(error))
+    info = {"exchange": exchange, "routing_key": routing_key, "redelivered": redelivered}
+    properties["delivery_info"] = info
+    envelope = {
+        "content-encoding": properties.pop("content_encoding", None),
+        "content-type": properties.pop("content_type", None),
+        "headers": headers,
+        "properties": properties,
+    }
+    try:
+        head = _encode(envelope) if plain else json_types.dumps(envelope)
+    except (UnicodeEncodeError, EncodeError, ValueError, TypeError) as error:
+        return Arrived(Delivery("", "", queue, b"", body), number, redelivered, reason=f"unreadable headers: {error}")
+    if len(head) > DEFAULT_LIMITS.headers_bytes or len(body) > DEFAULT_LIMITS.message_bytes:
+        reason = f"the message has {len(head)} bytes of headers and {len(body)} of body, more than the limit"
+        return Arrived(Delivery("", "", queue, head, body), number, redelivered, reason=reason)
+    arrived = Arrived(Delivery("", "", queue, head, body), number, redelivered)
+    arrived.reason = _fill(arrived, headers, properties)
+    return arrived
+
+
+def _fill(arrived: Arrived, headers: dict[str, Any], properties: dict[str, Any]) -> str:
+    delivery = arrived.delivery
+    if headers.get("task") is None:
+        head = upgrade_head(delivery.head, delivery.body)
+        if isinstance(head, Quarantined):
+            return head.reason
+        delivery.head = head
+        try:
+            headers = json_types.loads(head)["headers"]
+        except (DecodeError, KeyError, TypeError) as error:
+            return f"the message cannot be read: {show(error)}"
+    task, id_ = headers.get("task"), headers.get("id")
+    for name, value in (("task", task), ("id", id_)):
+        if not isinstance(value, str) or not value or len(value) > 255 or not value.isprintable():
+            return f"the header {name!r} is missing or no proper name: {show(value)}"
+    delivery.task, delivery.id = str(task), str(id_)
+    priority = properties.get("priority")
+    if priority:
+        delivery.priority = priority
+    eta, expires = headers.get("eta"), headers.get("expires")
+    if eta or DUE in headers:
+        # An eta that cannot be read is the worker's to refuse: it reads heads with words for what is wrong.
+        delivery.due = max(_time(eta), _number(headers.get(DUE)))
+    if expires:
+        delivery.expires = _time(expires)
+    generation = headers.get(GENERATION)
+    retries = headers.get("retries")
+    if isinstance(generation, int):
+        delivery.generation = generation
+    elif retries and isinstance(retries, int):
+        delivery.generation = retries
+    if CRASHES in headers:
+        delivery.crashes = int(_number(headers[CRASHES]))
+    if OFFERS in headers:
+        delivery.offers = int(_number(headers[OFFERS]))
+    if "x-delivery-count" in headers:
+        arrived.handed_out = int(_number(headers["x-delivery-count"]))
+    return ""
+
+
+def _time(value: Any) -> float:
+    text = value.isoformat() if hasattr(value, "isoformat") else value
+    return (parse_time(text) or 0.0) if isinstance(text, str) else 0.0
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, (int, float)) and 0 <= value < 1e12 else 0.0
