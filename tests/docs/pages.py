@@ -7,6 +7,8 @@
 ```text output          what the block before printed; `...` stands for anything
 ```console              `$ command` and its output; `$ command &` goes on running, its output is waited for
 ```console norun        only shown
+
+The addresses of SERVERS stand for private servers that the tests start.
 """
 
 from __future__ import annotations
@@ -16,14 +18,17 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 _BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 DEADLINE = 30.0
+#: Address in a page → fixture that gives the address of an empty place on a private server.
+SERVERS = {"redis://localhost:6379/0": "redis_url", "amqp://guest:guest@localhost:5672//": "rabbit_url"}
 
 
 class Block(NamedTuple):
@@ -59,8 +64,11 @@ def matches(expected: str, output: str, *, more: bool = False) -> bool:
 class Player:
     """Does what the blocks of one page say, in order."""
 
-    def __init__(self, folder: Path, wait_until: Callable[..., None]) -> None:
+    def __init__(
+        self, folder: Path, wait_until: Callable[..., None], addresses: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         self.folder = folder
+        self._addresses = addresses
         self._wait_until = wait_until
         self._running: list[tuple[str, subprocess.Popen[bytes]]] = []
         path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
@@ -81,6 +89,8 @@ class Player:
 
     def play(self, block: Block) -> None:
         """Do what one block says."""
+        for shown, real in self._addresses.items():
+            block = block._replace(text=block.text.replace(shown, real))
         if block.language == "python":
             self._python(block)
         elif block.language == "console":

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import PAGES, ROOT, Player, blocks_of, is_runnable, matches
+from tests.docs.pages import PAGES, ROOT, SERVERS, Block, Player, blocks_of, is_runnable, matches
 from umbel.app import signals
 from umbel.core.settings.table import BY_NAME
 
@@ -31,16 +31,38 @@ def name_of(page: Path) -> str:
 
 
 @pytest.fixture
-def player(tmp_path, wait_until):
-    player = Player(tmp_path, wait_until)
-    yield player
-    player.close()
+def player_for(tmp_path, wait_until, request):
+    """Make a player for blocks, with a private server for each address that they name."""
+    players = []
+
+    def make(blocks: list[Block]) -> Player:
+        named = {shown: fixture for shown, fixture in SERVERS.items() if any(shown in block.text for block in blocks)}
+        addresses = {shown: request.getfixturevalue(fixture) for shown, fixture in named.items()}
+        players.append(Player(tmp_path, wait_until, addresses))
+        return players[-1]
+
+    yield make
+    for player in players:
+        player.close()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", RUNNABLE, ids=name_of)
-def test_the_code_of_a_page_runs(page, player) -> None:
-    for block in blocks_of(page):
+def test_the_code_of_a_page_runs(page, player_for) -> None:
+    blocks = list(blocks_of(page))
+    player = player_for(blocks)
+    for block in blocks:
+        player.play(block)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("address", SERVERS, ids=lambda address: address.partition(":")[0])
+def test_the_first_example_runs_on_every_engine_by_changing_the_url(address, player_for) -> None:
+    blocks = [block for block in blocks_of(ROOT / "README.md") if block.language in ("python", "text")]
+    program = blocks[0]._replace(text=blocks[0].text.replace('Umbel("tasks")', f'Umbel("tasks", broker="{address}")'))
+    assert address in program.text
+    player = player_for([program])
+    for block in (program, *blocks[1:]):
         player.play(block)
 
 
