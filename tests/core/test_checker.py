@@ -166,3 +166,43 @@ def test_slow_recovery_is_seen() -> None:
     events = [*published("a"), event("start", "a", 1.0, 9), killed(9, 1.05), *ran(again=True)]
     found = check([*events, event("drained", "", 40.0)], GOOD, Rules(late=True, recovery=30.0))
     assert "I10 it took 38.9 s" in found.violations[0] or "I10 it took 39.0 s" in found.violations[0]
+
+
+# --- cuts ------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_a_cut_hit_may_run_again_and_no_other() -> None:
+    cut = [event("cut", t=1.05), event("mended", t=1.5)]
+    assert violations([*published("a"), *ran(pid=9), *cut, *ran(t=2.0)], GOOD) == []
+    late = [event("cut", t=9.0), event("mended", t=9.5)]
+    assert "no kill hit its run" in violations([*published("a"), *ran(pid=9), *late, *ran(t=12.0)], GOOD)[0]
+    early = [event("cut", t=0.1), event("mended", t=0.2)]
+    again = [*published("a"), *early, *ran(t=5.0, pid=9), *ran(t=6.0)]
+    assert "no kill hit its run" in violations(again, GOOD)[0]
+
+
+def test_no_cut_explains_a_repeat_of_what_is_acknowledged_early() -> None:
+    events = [*published("a"), *ran(pid=9), event("cut", t=1.05), event("mended", t=1.5), *ran(t=2.0)]
+    assert "acknowledged early" in violations(events, GOOD, EARLY)[0]
+
+
+def test_where_nothing_fences_the_first_result_counts() -> None:
+    events = [
+        *published("a"),
+        *ran(pid=10),
+        event("cut", t=1.05),
+        event("mended", t=1.5),
+        *ran(t=2.0, again=True, pid=9),
+    ]
+    assert "lease had passed" in violations(events, GOOD)[0]
+    assert violations(events, GOOD, Rules(late=True, fenced=False)) == []
+
+
+def test_all_has_to_be_done_in_time_after_a_cut_is_mended() -> None:
+    events = [*published("a"), *ran(), event("cut", t=1.05), event("mended", t=15.0)]
+    assert "I10" in violations(events, GOOD, Rules(late=True, recovery=4.0))[0]
+
+
+def test_what_was_sent_twice_on_purpose_may_run_twice() -> None:
+    events = [*published("a"), *ran(pid=9), *ran(t=2.0)]
+    assert violations(events, GOOD, Rules(may_repeat=frozenset("a"))) == []

@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-#: Events: intended, returned, error (producer) · start, end (task) · kill, pause, drained (test) · revoked.
+#: Events: intended, returned, error (producer) · start, end (task) · kill, pause, resume, cut, mended,
+#: drained (test) · revoked.
 _FIELDS = ("what", "id", "t", "pid")
 
 

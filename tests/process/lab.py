@@ -1,4 +1,4 @@
-"""A small laboratory: real workers on a SQLite file, producers, signals, and the checker at the end."""
+"""A small laboratory: a broker, real workers, producers, signals, and the checker at the end."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tests.process.checker import FINAL_STATES, Final, Rules, Verdict, check
+from tests.process.deployments import Deployment, on_sqlite
 from tests.process.jobs import make_app
 from tests.process.journal import Journal
+from umbel.core.errors import OperationalError
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Short leases: what a frozen worker holds comes back soon.
@@ -184,15 +188,18 @@ def _signal(pid: int, signum: int) -> bool:
 class Lab:
     """A folder with a queue, a journal, and the workers of one test."""
 
-    def __init__(self, folder: Path, seed: int) -> None:
+    def __init__(self, folder: Path, seed: int, deployment: Deployment | None = None) -> None:
         self.folder = folder
         self.file = folder / "queue.db"
-        self.url = f"sqlite:///{self.file}"
+        self.deployment = deployment or on_sqlite(folder)
+        self.url = self.deployment.broker
+        #: Those of every worker and producer; a test may add to them before it starts any.
+        self.settings = SETTINGS if deployment is None else {**SETTINGS, **deployment.overrides}
         self.journal = Journal(folder / "journal.jsonl")
         self.seed = seed
         self.rng = random.Random(seed)
         self.workers: list[Worker] = []
-        self.app = make_app(self.url, SETTINGS)
+        self.app = make_app(self.url, self.settings)
         self.dead_ids: list[str] = []
         print(f"seed {seed}, folder {folder}")
 
@@ -204,7 +211,7 @@ class Lab:
             **os.environ,
             "LAB_URL": self.url,
             "LAB_JOURNAL": str(self.journal.path),
-            "LAB_SETTINGS": json.dumps({**SETTINGS, **(settings or {})}),
+            "LAB_SETTINGS": json.dumps({**self.settings, **(settings or {})}),
             "PYTHONPATH": str(ROOT),
             "PYTHONFAULTHANDLER": "1",
             **more,
@@ -258,9 +265,25 @@ class Lab:
         """Send some tasks."""
         return [self.send(task, *args, **options) for _ in range(count)]
 
-    def load(self, task: str, *, shortest: float, longest: float, waiting: int = 60) -> Load:
-        """Keep about `waiting` tasks queued until the load is stopped."""
-        return Load(self, task, (shortest, longest), waiting)
+    def load(self, task: str, *, shortest: float, longest: float, waiting: int = 60, patient: bool = False) -> Load:
+        """Keep about `waiting` tasks queued until the load is stopped; a patient one goes on when sending fails."""
+        return Load(self, task, (shortest, longest), waiting, patient)
+
+    # --- faults ------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def cut(self, what: str = "") -> Iterator[None]:
+        """Say in the journal that the broker, or the way to it, is away while this lasts."""
+        self.journal.write("cut", fault=what)
+        try:
+            yield
+        finally:
+            self.journal.write("mended")
+
+    def wait_progress(self, count: int = 10, seconds: float = 30.0) -> None:
+        """Wait until so many more tasks have ended."""
+        before = self.journal.count("end")
+        wait(lambda: self.journal.count("end") >= before + count, seconds, f"{count} more tasks to end")
 
     # --- looking -----------------------------------------------------------------------------------------------
 
@@ -293,14 +316,9 @@ class Lab:
     def finals(self, ids: Sequence[str]) -> dict[str, Final]:
         """Read the states and dead letters of these ids."""
         now = time.time()
-        store, letters = self.app.store, self.app.dead
+        store = self.app.store
         assert store is not None
-        assert letters is not None
-        dead: dict[str, str] = {}
-        after = 0
-        while page := letters.browse(after=after, limit=500):
-            dead.update({letter.message.id: letter.reason or "no reason" for letter in page})
-            after = page[-1].number
+        dead = self.dead()
         finals: dict[str, Final] = {id: Final(dead=reason) for id, reason in dead.items() if id in set(ids)}
         for start in range(0, len(ids), 500):
             for id, record in store.get(ids[start : start + 500], now).items():
@@ -310,9 +328,24 @@ class Lab:
                 finals[id] = Final(record.state, result, error, dead.get(id, ""))
         return finals
 
+    def dead(self) -> dict[str, str]:
+        """Return the reasons of the dead letters, by id."""
+        letters = self.app.dead
+        assert letters is not None
+        found: dict[str, str] = {}
+        after = 0
+        while page := letters.browse(after=after, limit=500):
+            found.update({letter.message.id: letter.reason or "no reason" for letter in page})
+            after = page[-1].number
+        return found
+
+    def left(self) -> int:
+        """How many messages are ready, scheduled or held, counted without umbel where that can be done."""
+        return self.waiting() if self.deployment.count is None else self.deployment.count()
+
     def drain(self, seconds: float = 30.0) -> None:
         """Wait until no message waits or is held."""
-        wait(lambda: self.waiting() == 0, seconds, "the queues to be drained")
+        wait(lambda: self.left() == 0, seconds, "the queues to be drained")
         self.journal.write("drained")
 
     def drain_but(self, count: int, seconds: float = 30.0) -> None:
@@ -322,7 +355,8 @@ class Lab:
     def verdict(self, rules: Rules | None = None) -> Verdict:
         """Check the whole history."""
         ids = list(dict.fromkeys(self.journal.ids("intended")))
-        verdict = check(self.journal.events(), self.finals(ids), rules, left=self.waiting())
+        rules = replace(rules or Rules(), fenced=self.deployment.fenced)
+        verdict = check(self.journal.events(), self.finals(ids), rules, left=self.left())
         print(verdict)
         return verdict
 
@@ -347,14 +381,18 @@ class Lab:
 class Load:
     """A producer thread that keeps some tasks queued."""
 
-    def __init__(self, lab: Lab, task: str, span: tuple[float, float], waiting: int) -> None:
+    def __init__(self, lab: Lab, task: str, span: tuple[float, float], waiting: int, patient: bool) -> None:
         self._lab = lab
         self._task = task
         self._span = span
         self._most = waiting
+        self._patient = patient
         self._rng = random.Random(lab.seed + 1)
         self._stopping = threading.Event()
         self.ids: list[str] = []
+        #: How many calls failed, and how long the slowest call took.
+        self.failed = 0
+        self.slowest = 0.0
         self.failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -362,15 +400,35 @@ class Load:
     def _run(self) -> None:
         try:
             while not self._stopping.is_set():
-                if self._lab.waiting() < self._most:
-                    for _ in range(20):
-                        self.ids.append(self._lab.send(self._task, round(self._rng.uniform(*self._span), 4)))
+                try:
+                    self._send()
+                except OperationalError:
+                    if not self._patient:
+                        raise
+                    self.failed += 1
                 self._stopping.wait(0.01)
         except BaseException as error:
             self.failure = error
+
+    def _send(self) -> None:
+        try:
+            enough = self._lab.waiting() >= self._most
+        except OperationalError:
+            enough = False
+        if enough:
+            return
+        for _ in range(20):
+            if self._stopping.is_set():
+                return
+            began = time.monotonic()
+            try:
+                self.ids.append(self._lab.send(self._task, round(self._rng.uniform(*self._span), 4)))
+            finally:
+                self.slowest = max(self.slowest, time.monotonic() - began)
 
     def stop(self) -> None:
         """Send no more."""
         self._stopping.set()
         self._thread.join(20)
         assert self.failure is None, f"the producer failed: {self.failure!r}"
+        assert not self._thread.is_alive(), "the producer is stuck"

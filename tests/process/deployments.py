@@ -1,0 +1,95 @@
+"""Where the messages and results of a laboratory are, and how to count what is left there without asking umbel."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.servers import RabbitAddress, ServerFailedError
+from tests.servers.process import Server
+
+#: Types of Redis keys in which messages are, and the command that counts them.
+_COUNTS = {"list": "llen", "hash": "hlen", "zset": "zcard"}
+#: What lies in the database and is no message.
+_NO_MESSAGES = re.compile(
+    rb"umbel\.(?!held\.|staged\.|scheduled$)|celery-task-meta-|_kombu|unacked|.*pidbox|.*celeryev|umbel\.scheduled\.count"
+)
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A broker and a place for results."""
+
+    name: str
+    broker: str
+    #: "" is the broker itself.
+    backend: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+    #: Results of runs whose lease has passed to another are refused.
+    fenced: bool = True
+    #: Counts the messages that wait or are held; None asks the broker through umbel.
+    count: Callable[[], int] | None = None
+    #: The server to kill, stop and freeze.
+    server: Server | None = None
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """Settings of its workers and producers, the place for results included."""
+        return {**self.settings, "result_backend": self.backend or self.broker}
+
+
+def on_sqlite(folder: Path) -> Deployment:
+    """Return the default: one file for everything."""
+    return Deployment("sqlite", f"sqlite:///{folder / 'queue.db'}")
+
+
+def on_redis(url: str, server: Server | None = None) -> Deployment:
+    """Return Redis for everything."""
+    return Deployment("redis", url, count=lambda: redis_messages(url), server=server)
+
+
+def on_rabbitmq(
+    address: RabbitAddress, url: str, backend: str, server: Server | None = None, settings: dict[str, Any] | None = None
+) -> Deployment:
+    """Return RabbitMQ with results elsewhere."""
+    vhost = url.rpartition("/")[2].replace("%2F", "/")
+
+    def count() -> int:
+        held = redis_messages(backend) if backend.startswith("redis") else 0
+        return held + rabbit_messages(address, vhost)
+
+    return Deployment("rabbitmq", url, backend, settings or {}, fenced=False, count=count, server=server)
+
+
+def redis_messages(url: str) -> int:
+    """Count the messages in a Redis database by its keys alone: waiting, scheduled and held by workers."""
+    import redis
+
+    with redis.Redis.from_url(url, socket_timeout=5) as client:
+        keys = [key for key in client.scan_iter(count=1000) if not _NO_MESSAGES.match(key)]
+        kinds = client.pipeline(transaction=False)
+        for key in keys:
+            kinds.type(key)
+        sizes = client.pipeline(transaction=False)
+        for key, kind in zip(keys, kinds.execute(), strict=True):
+            if kind.decode() in _COUNTS:
+                getattr(sizes, _COUNTS[kind.decode()])(key)
+        return sum(sizes.execute())
+
+
+def rabbit_messages(address: RabbitAddress, vhost: str) -> int:
+    """Count the messages of a virtual host, ready and unacknowledged, in queues of tasks and of delays."""
+    # Replies and broadcasts of remote control are in queues of their own, which end with their consumers.
+    said = address.evaluate(
+        f"lists:sum([N || [{{name, {{resource, _, queue, Q}}}}, {{messages, N}}] <- "
+        f'rabbit_amqqueue:info_all(<<"{vhost}">>, [name, messages]), '
+        f'nomatch =:= re:run(Q, "pidbox|celeryev|\\\\.control|umbel\\\\.bus"), is_integer(N)]).'
+    )
+    try:
+        return int(json.loads(said))
+    except ValueError as error:
+        raise ServerFailedError(f"RabbitMQ counted {said}") from error
