@@ -55,9 +55,11 @@ def redis_url(redis_server: RedisServer) -> str:
 
 
 @pytest.fixture
-def rabbit_url(rabbit_server: RabbitAddress) -> str:
+def rabbit_url(rabbit_server: RabbitAddress) -> Iterator[str]:
     """Address of an empty RabbitMQ virtual host."""
-    return rabbit_server.fresh_url()
+    url = rabbit_server.fresh_url()
+    yield url
+    rabbit_server.remove_vhost(url.rpartition("/")[2])
 
 
 @pytest.fixture(scope="session", autouse=True)
