@@ -116,7 +116,8 @@ class Broker(Protocol):
 
         For a broker that cannot remember what has started: another one keeps that for it (`caps.remembers`). Done
         again by the same owner it only renews the ticket. One whose (id, generation) is stored here and not held by
-        that owner is left out (where the engine tells: `caps.once`).
+        that owner is left out, unless its token is above that of a lease, which is over then (where the engine knows
+        a message again: `caps.once`).
         """
 
     def depth(self, queues: Sequence[str], now: float) -> dict[str, Depth]:

@@ -221,6 +221,8 @@ class MemoryBroker:
     def _adopt(self, owner: Owner, sent: Delivery, now: float) -> Held | None:
         state = self._state
         known = state.look_up(sent, sent.queue)
+        if known is not None and state.let_go(known, sent.token):
+            known = None
         if known is None:
             seq = state.last_seq = state.last_seq + 1
             known = Stored(

@@ -133,6 +133,16 @@ class State:
         self.remove(stored)
         return True
 
+    def let_go(self, stored: Stored, token: int) -> bool:
+        """Remove a message that is leased with a token below this one; False when it is not."""
+        for owner in self.owners.values():
+            held = owner.held.get(stored.seq)
+            if held is not None and held.token < token:
+                del owner.held[stored.seq]
+                self.remove(stored)
+                return True
+        return False
+
     def remove(self, stored: Stored) -> None:
         """Forget a message."""
         del self.messages[stored.seq]

@@ -19,6 +19,10 @@ INSERT INTO message (id, generation, queue, task, priority, due, expires, publis
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, max(?, coalesce((SELECT max(seq) FROM message), 0) + 1))
 ON CONFLICT (id, generation, queue) DO NOTHING RETURNING seq"""
 
+_OUTLIVED = """
+SELECT l.owner, l.seq FROM message AS m CROSS JOIN lease AS l ON l.seq = m.seq
+WHERE m.id = ? AND m.generation = ? AND m.queue = ? AND l.token < ?"""
+
 _HELD = """
 SELECT l.seq, l.token FROM message AS m CROSS JOIN lease AS l ON l.owner = ? AND l.seq = m.seq
 WHERE m.id = ? AND m.generation = ? AND m.queue = ?"""
@@ -37,6 +41,7 @@ def adopt(
 ) -> list[Delivery]:
     """Store messages as leased; one that is stored already is returned only if `lease.owner` holds it.
 
+    A lease with a lower token is over: its owner has let the message go, and it has come round again.
     With `careful`, what does not fit (no Unicode, numbers beyond 64 bits) is stored as what is nearest to it.
     """
     owner = leases.keep_owner(connection, lease.owner, now + lease.seconds)
@@ -55,14 +60,14 @@ def _store(
     connection: sqlite3.Connection, delivery: Delivery, owner: int, queue: int, number: int, now: float
 ) -> tuple[int, int]:
     """Return tag and token under which `owner` holds the message now; zeros when somebody else has it."""
-    added = connection.execute(
-        _INSERT,
-        (
-            *(delivery.id, delivery.generation, queue, delivery.task, delivery.priority, delivery.due),
-            *(delivery.expires, delivery.published or now, delivery.crashes, delivery.offers, delivery.token),
-            *(delivery.head, delivery.body, number),
-        ),
-    ).fetchall()
+    values = (
+        *(delivery.id, delivery.generation, queue, delivery.task, delivery.priority, delivery.due),
+        *(delivery.expires, delivery.published or now, delivery.crashes, delivery.offers, delivery.token),
+        *(delivery.head, delivery.body, number),
+    )
+    added = connection.execute(_INSERT, values).fetchall()
+    if not added and _end_outlived(connection, delivery, queue):
+        added = connection.execute(_INSERT, values).fetchall()
     if added:
         row = (owner, added[0][0], delivery.token, delivery.ticket, delivery.former_owner)
         connection.execute("INSERT INTO lease VALUES (?, ?, ?, ?, ?)", row)
@@ -73,6 +78,13 @@ def _store(
     tag, token = held[0]
     connection.execute("UPDATE lease SET ticket = ? WHERE owner = ? AND seq = ?", (delivery.ticket, owner, tag))
     return tag, token
+
+
+def _end_outlived(connection: sqlite3.Connection, delivery: Delivery, queue: int) -> bool:
+    rows = connection.execute(_OUTLIVED, (delivery.id, delivery.generation, queue, delivery.token)).fetchall()
+    connection.executemany("DELETE FROM lease WHERE owner = ? AND seq = ?", rows)
+    connection.executemany("DELETE FROM message WHERE seq = ?", [(seq,) for _, seq in rows])
+    return bool(rows)
 
 
 def _storable(delivery: Delivery) -> Delivery:
