@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from collections.abc import Callable
 from typing import Any
 
+from umbel.app.connections import backend_options, broker_options, open_urls, shared_options
 from umbel.app.waiting import close_waiter
 from umbel.core.errors import ImproperlyConfigured
-from umbel.engine.registry import open_engine
 from umbel.engine.seam import Broker, Bus, DeadLetters, Engine, Store
+from umbel.engine.splitting import split
 
 __all__ = ["AppEngines"]
 
@@ -33,29 +35,28 @@ class AppEngines:
 
     def _open(self) -> Engine:
         conf = self.conf
-        url = self._broker_url()
+        reading, writing = self._broker_urls()
         backend = conf.result_backend
-        urls = (url, None if backend in _DISABLED else backend or url)
-        opened: dict[str, Engine] = self.__dict__.setdefault("_opened", {})
-        first = opened.get(url) or opened.setdefault(url, open_engine(url, conf.broker_transport_options))
-        if urls[1] == url:
-            engine = first
-        elif urls[1] is None:
-            engine = dataclasses.replace(first, store=None, atomic=None)
-        else:
-            options = conf.result_backend_transport_options
-            second = opened.get(urls[1]) or opened.setdefault(urls[1], open_engine(urls[1], options))
-            engine = dataclasses.replace(first, store=second.store, atomic=None)
+        where = None if backend in _DISABLED else backend or reading
+        engine = self._opened_at(reading, shared_options if where == reading else broker_options)
+        if where is None:
+            engine = dataclasses.replace(engine, store=None, atomic=None)
+        elif where != reading:
+            engine = dataclasses.replace(engine, store=self._opened_at(where, backend_options).store, atomic=None)
+        if writing != reading:
+            engine = split(engine, self._opened_at(writing, broker_options))
         self.__dict__["_engine"] = (conf.version, engine)
         self.__dict__["_parts"] = (conf.version, engine.broker)
         return engine
 
-    def _broker_url(self) -> str:
+    def _opened_at(self, url: str, options: Callable[[Any, str], dict[str, Any]]) -> Engine:
+        opened: dict[str, Engine] = self.__dict__.setdefault("_opened", {})
+        return opened.get(url) or opened.setdefault(url, open_urls(self.conf, url, options))
+
+    def _broker_urls(self) -> tuple[str, str]:
+        """Where messages are consumed, and where they are sent."""
         conf = self.conf
-        url = conf.broker_write_url or conf.broker_url
-        if isinstance(url, (list, tuple)) or ";" in url:
-            raise ImproperlyConfigured("broker_url names several brokers; umbel's engines take one URL")
-        return str(url)
+        return str(conf.broker_read_url or conf.broker_url), str(conf.broker_write_url or conf.broker_url)
 
     @property
     def broker(self) -> Broker:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["mask_url"]
+__all__ = ["mask_url", "several_urls"]
 
 _SECRET_PARAMETER = re.compile(
     r"(?P<name>[?&][\w.-]*(?:pass|token|secret|credential|signature|api_?key|access_?key|sas)[\w.-]*=)[^&#;]*",
@@ -20,6 +20,11 @@ def mask_url(url: str, mask: str = "**") -> str:
     password, more is hidden rather than less.
     """
     return ";".join(_mask_one(part, mask) for part in _NEXT_URL.split(url))
+
+
+def several_urls(text: str) -> list[str]:
+    """Return the URLs that `text` holds, joined by `;`, each with its scheme."""
+    return [part.strip() for part in _NEXT_URL.split(text)]
 
 
 def _mask_one(url: str, mask: str) -> str:

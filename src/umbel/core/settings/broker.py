@@ -8,8 +8,6 @@ from umbel.core.settings.setting import Kind, Setting
 __all__ = ["ROWS"]
 
 _AMQP = "applies to RabbitMQ only"
-_SERVER = "applies to brokers on another machine; the embedded engines connect to nothing"
-_ALWAYS_RETRY = "a worker never ends because its broker is away: it tries again for as long as it runs"
 _NO_POOL = "umbel keeps one connection per process and thread that sends, and no pool"
 _PART_OF_URL = "write it into `broker_url`"
 _EVENTS = "umbel sends no events yet; leave it as it is"
@@ -20,7 +18,8 @@ _URLS: tuple[Setting, ...] = (
         "BROKER_URL",
         Kind.URL,
         "sqlite:///umbel.db",
-        "Where messages wait. Unset: the SQLite file `umbel.db` in the working directory. The "
+        "Where messages wait. Several, as a list or joined by `;`, are alternatives: the first that can be reached is "
+        "used. Unset: the SQLite file `umbel.db` in the working directory. The "
         "environment variables "
         "`UMBEL_BROKER_URL` and, after it, `CELERY_BROKER_URL` go before what the program says.",
     ),
@@ -46,29 +45,31 @@ _URLS: tuple[Setting, ...] = (
     unsupported("broker_user", "BROKER_USER", Kind.TEXT, None, "User name at the broker.", do=_PART_OF_URL),
     unsupported("broker_password", "BROKER_PASSWORD", Kind.TEXT, None, "Password at the broker.", do=_PART_OF_URL),
     unsupported("broker_vhost", "BROKER_VHOST", Kind.TEXT, None, "Virtual host at the broker.", do=_PART_OF_URL),
-    unsupported(
+    works(
         "broker_transport_options",
         "BROKER_TRANSPORT_OPTIONS",
         Kind.MAPPING,
         {},
-        "Options of the broker.",
-        do="write options of the engine into the URL, as in `sqlite:///umbel.db?synchronous=full`",
+        "Options of the broker's engine by kombu's names, such as `global_keyprefix` and `priority_steps` of Redis; an "
+        "option that it does not know is an error. They may stand in the URL instead, as in "
+        "`sqlite:///umbel.db?synchronous=full`.",
     ),
-    unsupported(
+    works(
         "broker_use_ssl",
         "BROKER_USE_SSL",
         Kind.ANY,
         False,
-        "Encrypt the connection to the broker.",
-        do="the engines that exist are embedded and use no network; leave it out",
+        "Encrypt the connection to the broker: True, or a dict with `ca_certs`, `certfile`, `keyfile`, `cert_reqs` "
+        "(Redis: the same with `ssl_` before them). Certificates are verified unless `cert_reqs` says otherwise. "
+        "`rediss://` and `amqps://` do the same.",
     ),
-    unsupported(
+    works(
         "broker_failover_strategy",
         "BROKER_FAILOVER_STRATEGY",
-        Kind.ANY,
+        Kind.TEXT,
         None,
-        "Which broker of several to try next.",
-        do="give one broker in `broker_url`",
+        "In which order several brokers are tried: `round-robin` (unset) or `shuffle`. umbel takes no function here.",
+        choices=("round-robin", "shuffle"),
     ),
 )
 
@@ -81,58 +82,70 @@ _CONNECTION: tuple[Setting, ...] = (
         "Take errors of an AMQP channel for lost connections.",
         why=_AMQP,
     ),
-    no_effect(
+    works(
         "broker_connection_max_retries",
         "BROKER_CONNECTION_MAX_RETRIES",
         Kind.INT,
         100,
-        "How often to try to connect.",
-        why=_ALWAYS_RETRY,
+        "How often a worker that starts looks again for a broker that is not there; None or 0: for ever. A worker that "
+        "has started never gives up.",
         optional=True,
     ),
-    no_effect(
+    works(
         "broker_connection_retry",
         "BROKER_CONNECTION_RETRY",
         Kind.BOOL,
         True,
-        "Connect again.",
-        why=_ALWAYS_RETRY,
+        "What `broker_connection_retry_on_startup` is when that is unset. A worker that has started always connects "
+        "again.",
     ),
-    no_effect(
+    works(
         "broker_connection_retry_on_startup",
         "BROKER_CONNECTION_RETRY_ON_STARTUP",
         Kind.BOOL,
         None,
-        "Try to connect again when a worker starts.",
-        why=_ALWAYS_RETRY,
+        "Wait for a broker that is not there yet when a worker starts; off: end at once and say what is wrong. Unset: "
+        "`broker_connection_retry`. A wrong password, vhost or certificate ends the start in any case.",
     ),
-    no_effect(
+    works(
         "broker_connection_timeout",
         "BROKER_CONNECTION_TIMEOUT",
         Kind.SECONDS,
         4.0,
-        "Time to connect within.",
-        why=_SERVER,
+        "Time to connect to Redis or RabbitMQ within.",
         optional=True,
     ),
-    no_effect("broker_heartbeat", "BROKER_HEARTBEAT", Kind.SECONDS, 120, "AMQP heartbeat.", why=_AMQP, optional=True),
+    works(
+        "broker_heartbeat",
+        "BROKER_HEARTBEAT",
+        Kind.SECONDS,
+        None,
+        "Seconds between two AMQP heartbeats; 0 turns them off. Unset: 10 for workers (Celery: 120), so that a dead "
+        "connection is noticed. Redis needs none.",
+    ),
     no_effect(
         "broker_heartbeat_checkrate",
         "BROKER_HEARTBEAT_CHECKRATE",
         Kind.FLOAT,
         3.0,
         "How many times to look within one AMQP heartbeat.",
-        why=_AMQP,
+        why="umbel looks as often as the heartbeat needs",
     ),
-    no_effect("broker_login_method", "BROKER_LOGIN_METHOD", Kind.TEXT, None, "How to log in over AMQP.", why=_AMQP),
-    no_effect(
+    works(
+        "broker_login_method",
+        "BROKER_LOGIN_METHOD",
+        Kind.TEXT,
+        None,
+        "How to log in to RabbitMQ: PLAIN, AMQPLAIN or EXTERNAL. Unset: what the server offers.",
+    ),
+    works(
         "broker_native_delayed_delivery_queue_type",
         "BROKER_NATIVE_DELAYED_DELIVERY_QUEUE_TYPE",
         Kind.TEXT,
-        "quorum",
-        "Queue type of the queues that hold delayed messages.",
-        why=_AMQP,
-        choices=("classic", "quorum"),
+        None,
+        "Queue type of the queues that hold delayed messages on RabbitMQ: classic or quorum. Unset: the engine's "
+        "choice (Celery: quorum); declared with another type before, they must be deleted first.",
+        choices=("classic", "quorum", None),
         since="Celery 5.5",
     ),
     no_effect(

@@ -28,7 +28,6 @@ _BOOLEANS = {
     "off": False,
 }
 _RATE = re.compile(r"\d+(\.\d+)?(/[smh])?")
-_SEVERAL_URLS = re.compile(r";\s*[\w+.-]+://")
 
 
 class _WrongType(Exception):
@@ -226,14 +225,13 @@ def _mapping(value: object) -> object:
 
 
 def _url(value: object) -> object:
+    """Keep one URL, or several as one text, joined by `;` (Celery takes a list too)."""
     if isinstance(value, (list, tuple)):
-        if len(value) != 1:
-            raise ValueError("several URLs for failover are not supported yet: give one")
-        value = value[0]
+        if not value or not all(isinstance(url, str) for url in value):
+            raise _WrongType
+        value = ";".join(url.strip().strip(";") for url in value)
     if not isinstance(value, str):
         raise _WrongType
-    if _SEVERAL_URLS.search(value):
-        raise ValueError("several URLs for failover are not supported yet: give one")
     return value.strip().rstrip(";")
 
 

@@ -70,13 +70,12 @@ ROWS: tuple[Setting, ...] = (
         do="set `result_expires`, which holds for all results",
         since="Celery 5.7",
     ),
-    unsupported(
+    works(
         "result_backend_transport_options",
         "CELERY_RESULT_BACKEND_TRANSPORT_OPTIONS",
         Kind.MAPPING,
         {},
-        "Options of the result store.",
-        do="write options of the engine into the URL, as in `sqlite:///umbel.db?synchronous=full`",
+        "Options of the result store's engine by Celery's names, such as `global_keyprefix` of Redis.",
     ),
     unsupported(
         "override_backends",

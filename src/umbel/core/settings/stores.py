@@ -1,8 +1,8 @@
-"""Settings of result stores that umbel does not have yet, and of signed messages."""
+"""Settings of result stores, Redis and those that umbel does not have yet, and of signed messages."""
 
 from __future__ import annotations
 
-from umbel.core.settings.rows import unsupported
+from umbel.core.settings.rows import no_effect, unsupported, works
 from umbel.core.settings.setting import Kind, Setting
 
 __all__ = ["ROWS"]
@@ -43,33 +43,83 @@ _SQL: tuple[_Row, ...] = (
     ("database_table_schemas", "DATABASE_TABLE_SCHEMAS", Kind.MAPPING, None, "Schemas of the tables."),
 )
 
-_REDIS: tuple[_Row, ...] = (
-    ("redis_backend_use_ssl", "CELERY_REDIS_BACKEND_USE_SSL", Kind.ANY, None, "TLS options."),
-    ("redis_backend_credential_provider", "", Kind.ANY, None, "Object or class that supplies credentials."),
-    ("redis_backend_health_check_interval", "", Kind.SECONDS, None, "How often a connection is checked."),
-    ("redis_client_name", "", Kind.TEXT, None, "Name of connections."),
-    ("redis_db", "CELERY_REDIS_DB", Kind.INT, None, "Number of the database."),
-    ("redis_host", "CELERY_REDIS_HOST", Kind.TEXT, None, "Host."),
-    ("redis_max_connections", "CELERY_REDIS_MAX_CONNECTIONS", Kind.INT, None, "Most connections."),
-    ("redis_password", "CELERY_REDIS_PASSWORD", Kind.TEXT, None, "Password."),
-    ("redis_port", "CELERY_REDIS_PORT", Kind.INT, None, "Port."),
-    (
+_REDIS: tuple[Setting, ...] = (
+    works(
+        "redis_backend_use_ssl",
+        "CELERY_REDIS_BACKEND_USE_SSL",
+        Kind.ANY,
+        None,
+        "Encrypt the connection to a Redis with results: True, or a dict with `ssl_cert_reqs`, `ssl_ca_certs`, "
+        "`ssl_certfile`, `ssl_keyfile`. Where broker and results are one URL, `broker_use_ssl` goes before it.",
+    ),
+    works(
+        "redis_backend_credential_provider",
+        "",
+        Kind.ANY,
+        None,
+        "Object, class or name of a class that supplies credentials (redis-py's `CredentialProvider`).",
+    ),
+    works(
+        "redis_backend_health_check_interval",
+        "",
+        Kind.SECONDS,
+        None,
+        "A connection that was idle for longer is checked before it is used. Unset: 25 seconds.",
+    ),
+    works("redis_client_name", "", Kind.TEXT, None, "Name that Redis shows for the connections."),
+    works(
+        "redis_password",
+        "CELERY_REDIS_PASSWORD",
+        Kind.TEXT,
+        None,
+        "Password for a Redis with results whose URL has none.",
+    ),
+    works(
+        "redis_username",
+        "CELERY_REDIS_USERNAME",
+        Kind.TEXT,
+        None,
+        "User name for a Redis with results whose URL has none.",
+    ),
+    works(
+        "redis_socket_timeout",
+        "CELERY_REDIS_SOCKET_TIMEOUT",
+        Kind.SECONDS,
+        None,
+        "Time that Redis has to answer within. Unset: 5 seconds (Celery: 120).",
+    ),
+    works(
+        "redis_socket_connect_timeout",
+        "CELERY_REDIS_SOCKET_CONNECT_TIMEOUT",
+        Kind.SECONDS,
+        None,
+        "Time to connect within. Unset: 4 seconds.",
+    ),
+    works("redis_socket_keepalive", "CELERY_REDIS_SOCKET_KEEPALIVE", Kind.BOOL, True, "TCP keep-alive (Celery: off)."),
+    *(
+        unsupported(name, old, kind, None, text, do="write it into `result_backend`, as in `redis://host:6379/0`")
+        for name, old, kind, text in (
+            ("redis_db", "CELERY_REDIS_DB", Kind.INT, "Number of the database."),
+            ("redis_host", "CELERY_REDIS_HOST", Kind.TEXT, "Host."),
+            ("redis_port", "CELERY_REDIS_PORT", Kind.INT, "Port."),
+        )
+    ),
+    no_effect(
+        "redis_max_connections",
+        "CELERY_REDIS_MAX_CONNECTIONS",
+        Kind.INT,
+        None,
+        "Most connections.",
+        why="a process has one connection for each thread that works, and no pool",
+    ),
+    no_effect(
         "redis_retry_on_timeout",
         "CELERY_REDIS_RETRY_ON_TIMEOUT",
         Kind.BOOL,
         False,
         "Try again after a time-out.",
+        why="workers try again until an outcome is stored, clients as task_publish_retry_policy says",
     ),
-    (
-        "redis_socket_connect_timeout",
-        "CELERY_REDIS_SOCKET_CONNECT_TIMEOUT",
-        Kind.SECONDS,
-        None,
-        "Time to connect within.",
-    ),
-    ("redis_socket_keepalive", "CELERY_REDIS_SOCKET_KEEPALIVE", Kind.BOOL, False, "TCP keep-alive."),
-    ("redis_socket_timeout", "CELERY_REDIS_SOCKET_TIMEOUT", Kind.SECONDS, 120.0, "Time to answer within."),
-    ("redis_username", "CELERY_REDIS_USERNAME", Kind.TEXT, None, "User name."),
 )
 
 _CACHE: tuple[_Row, ...] = (
@@ -220,7 +270,6 @@ _MONGODB: tuple[_Row, ...] = (
 
 _STORES: tuple[tuple[str, tuple[_Row, ...]], ...] = (
     ("SQLAlchemy", _SQL),
-    ("Redis", _REDIS),
     ("memcached", _CACHE),
     ("Cassandra", _CASSANDRA),
     ("S3", _S3),
@@ -264,6 +313,7 @@ def _needs(store: str) -> str:
 
 
 ROWS: tuple[Setting, ...] = (
+    *_REDIS,
     *(row for store, rows in _STORES for row in _rows(rows, _needs(store))),
     *_rows(_SECURITY, "umbel does not sign messages yet; leave it out, and keep `accept_content` at json"),
     unsupported(
