@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import socket
 import ssl
 
 from umbel.core.errors import EngineBusy, OperationalError, PublishTimeout, StorageFull, Unroutable
 
 __all__ = ["is_misconfigured", "is_unreachable"]
 
+_AWAY = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN})
 #: Answers of a server that is there.
 _ANSWERS = (StorageFull, Unroutable, PublishTimeout)
 
@@ -21,9 +24,15 @@ def is_unreachable(error: BaseException) -> bool:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError):
-            return not isinstance(cause, ssl.SSLError)
+            return _is_of_the_network(cause)
         cause = cause.__cause__ or cause.__context__
     return False
+
+
+def _is_of_the_network(error: OSError) -> bool:
+    if isinstance(error, ssl.SSLError):
+        return False
+    return isinstance(error, (ConnectionError, TimeoutError, socket.gaierror)) or error.errno in _AWAY
 
 
 def is_misconfigured(error: BaseException) -> bool:

@@ -85,16 +85,26 @@ class Launcher:
         #: Celery: the environment variable REMAP_SIGTERM=SIGQUIT makes TERM a cold shutdown.
         self.remaps_sigterm = os.environ.get("REMAP_SIGTERM") == "SIGQUIT"
 
-    def fork_consumer(self, owner: str, progress: Progress, ours: socket.socket, theirs: socket.socket) -> int:
-        """Fork the consumer; return its process id. Raises OSError when no process can be made."""
+    def fork_consumer(
+        self,
+        owner: str,
+        progress: Progress,
+        ours: socket.socket,
+        theirs: socket.socket,
+        dead: tuple[str, ...] = (),
+    ) -> int:
+        """Fork the consumer; return its process id. Raises OSError when no process can be made.
+
+        `dead` are sessions that are known to have ended.
+        """
         gc.freeze()
         if self._spawns:
-            return _spawn({"kind": "consumer", "session": owner}, theirs)
+            return _spawn({"kind": "consumer", "session": owner, "dead": dead}, theirs)
         pid = os.fork()
         if not pid:
             _in_child("consumer", [ours])
             self._set_title("consumer")
-            _leave(lambda: build_consumer(self.app, self.options, owner, progress, Link(theirs)).run())
+            _leave(lambda: build_consumer(self.app, self.options, owner, progress, Link(theirs), dead).run())
         return pid
 
     def fork_executor(
@@ -124,7 +134,8 @@ class Launcher:
         progress = Progress.attach(session)
         if role["kind"] == "consumer":
             self._set_title("consumer")
-            _leave(lambda: build_consumer(self.app, self.options, session, progress, Link(sock)).run())
+            dead = tuple(role["dead"])
+            _leave(lambda: build_consumer(self.app, self.options, session, progress, Link(sock), dead).run())
         self._set_title(f"executor {role['slot']}")
         _leave(lambda: self._serve(role["slot"], progress, sock))
 
@@ -139,6 +150,7 @@ class Launcher:
             progress.slot(slot),
             ExecutorLimits(options.max_tasks_per_child, options.max_memory_per_child),
             options,
+            None if progress.rings is None else progress.rings.writer(slot),
         )
         status = 0
         try:

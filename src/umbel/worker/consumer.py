@@ -65,6 +65,7 @@ class Consumer:
     clock: Clock
     totals: dict[str, int] = field(default_factory=dict)
     remote: Service | None = None
+    watchdog: Service | None = None
     #: Starts executor threads, for the pools that run tasks in this process.
     local: LocalCrew | None = None
 
@@ -126,17 +127,41 @@ class Consumer:
             self.join(slot, pid, sock)
         self.link.send(Note("ready"))
         while self._status is None:
-            if self.crew.busy() > _CROWD:
-                # Reports come one by one; read in company they cost a fraction.
-                time.sleep(_GATHER)
-            for key, _events in self._selector.select(self._pause()):
+            pause = self._rest()
+            for key, _events in self._selector.select(pause):
                 self._on_event(key.fileobj, key.data)
             self._tick()
         return self._finish(self._status)
 
     def _services(self) -> list[Service]:
-        services: list[Service] = [self.settler, self.heartbeat, self.feeder]
-        return services if self.remote is None else [*services, self.remote]
+        services = (self.settler, self.heartbeat, self.feeder, self.remote, self.watchdog)
+        return [service for service in services if service is not None]
+
+    def _rest(self) -> float:
+        """Take in what executors have reported; return how long to wait for more (0: look around at once)."""
+        rings = None if self.local is not None else self.progress.rings
+        if rings is None:
+            if self.crew.busy() > _CROWD:
+                time.sleep(_GATHER)
+            return self._pause()
+        rings.rouse()
+        if self._take_reports():
+            if self.crew.busy() > _CROWD:
+                # More will come by themselves; read in company they cost a fraction.
+                time.sleep(_GATHER)
+            return 0.0
+        rings.doze()
+        return 0.0 if self._take_reports() else self._pause()
+
+    def _take_reports(self) -> bool:
+        """Deal with what the rings hold; False when that is nothing."""
+        found = False
+        for member in list(self.crew.members.values()):
+            reports = member.ring.take() if member.ring is not None else None
+            if reports:
+                found = True
+                self._on_reports(member, reports)
+        return found
 
     def _pause(self) -> float:
         return _TICK if self._stopping or self.crew.busy() else _IDLE_TICK
@@ -180,7 +205,9 @@ class Consumer:
     def join(self, slot: int, pid: int, sock: socket.socket) -> None:
         """Take an executor into the crew."""
         sock.settimeout(_SEND_TIMEOUT)
-        member = Member(slot, pid, sock, self.progress.slot(slot))
+        rings = None if self.local is not None else self.progress.rings
+        ring = None if rings is None else rings.reader(slot, Report)
+        member = Member(slot, pid, sock, self.progress.slot(slot), ring)
         self.crew.join(member)
         self._selector.register(sock, selectors.EVENT_READ, member)
 
@@ -204,17 +231,20 @@ class Consumer:
                 member.leaving = True
                 logger.info("Executor %d (pid %d) is replaced after %s", member.index, member.pid, frame.leaving)
         if reports:
-            back = self.crew.take_back(member, [report.number for report in reports])
-            settlements = [
-                self._settlement(a, report) for a, report in zip(back, reports, strict=True) if a is not None
-            ]
-            if self.crew.busy() or self._stopping:
-                self.settler.put(settlements)
-            else:
-                self.settler.settle(settlements)
+            self._on_reports(member, reports)
         if recalled:
             returned = self.crew.take_back(member, recalled)
             self.feeder.give_back([_again(assigned) for assigned in returned if assigned is not None])
+        if member.wants_more():
+            self.feeder.room()
+
+    def _on_reports(self, member: Member, reports: list[Report]) -> None:
+        back = self.crew.take_back(member, [report.number for report in reports])
+        settlements = [self._settlement(a, report) for a, report in zip(back, reports, strict=True) if a is not None]
+        if self.crew.busy() or self._stopping:
+            self.settler.put(settlements)
+        else:
+            self.settler.settle(settlements)
         if member.wants_more():
             self.feeder.room()
 
@@ -242,6 +272,8 @@ class Consumer:
         member = self.crew.members.get(note.slot)
         if member is None or member.pid != note.pid:
             return
+        if member.ring is not None and (reports := member.ring.take()):
+            self._on_reports(member, reports)
         self._on_frames(member, member.reader.drain(member.sock))
         self._unregister(member)
         started = member.slot.started()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import random
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -60,6 +61,10 @@ class Feeder(Service):
     leasing: bool = True
     #: Called with each delivery that was taken in, when somebody listens to `task_received`.
     received: Callable[[Delivery], None] | None = None
+    #: Called before the broker is used again after it failed: makes the queues exist.
+    rebuild: Callable[[], None] = lambda: None
+    #: When messages were last leased (monotonic time); what it waits for, if anything, is up to the broker.
+    leased_at: float = 0.0
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -147,6 +152,13 @@ class Feeder(Service):
         """Return the deliveries that wait here for their turn under a rate limit, and when that is."""
         return [(item, self._rates.due(item.delivery.id)) for item in list(self._parked)]
 
+    @property
+    def takes_all(self) -> bool:
+        """Whether a message that is ready would be leased at once, as far as this worker is concerned."""
+        return (
+            self.leasing and not self._left and self.settler.pending <= _MAX_UNSETTLED and self.crew.capacity()[0] > 0
+        )
+
     def set_rate(self, task: str, value: str | float | None) -> None:
         """Change the rate limit of a task."""
         self._rates.set(task, value)
@@ -158,13 +170,16 @@ class Feeder(Service):
         pause = _PAUSE_FIRST
         while not self.stopping.is_set():
             try:
+                if pause > _PAUSE_FIRST:
+                    self.rebuild()
                 self._turn()
                 if pause > _PAUSE_FIRST:
                     self.troubles.over()
                     pause = _PAUSE_FIRST
             except OperationalError as exc:
                 self.troubles.tell("The broker cannot be used now, trying again", exc)
-                self.stopping.wait(pause)
+                # Not all workers come back in the same moment.
+                self.stopping.wait(pause * random.uniform(0.5, 1.0))
                 pause = min(pause * 2, _PAUSE_LAST)
 
     def _turn(self) -> None:
@@ -190,6 +205,7 @@ class Feeder(Service):
         wait = 0.0 if self.backlog else min(longest, self._rates.next_wait(self._parked))
         deliveries = self.broker.lease(lease, now, wait)
         if deliveries:
+            self.leased_at = self.clock.monotonic()
             self._unadmitted.extend(deliveries)
             self._admit_new()
         elif self.backlog:

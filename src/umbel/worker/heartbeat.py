@@ -18,7 +18,10 @@ _EXPIRE_EVERY = 60.0
 
 
 class Heartbeat(Service):
-    """Extends the lease every `interval` seconds, whatever the tasks do, and recovers what others left behind."""
+    """Extends the lease every `interval` seconds, whatever the tasks do, and recovers what others left behind.
+
+    `dead` are sessions of this worker that are known to have ended: what they held is taken over at once.
+    """
 
     name = "heartbeat"
 
@@ -32,16 +35,18 @@ class Heartbeat(Service):
         interval: float,
         recovered: Callable[[list[Delivery]], None],
         lost: Callable[[], None],
+        dead: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
         self._broker = broker
         self._store = store
-        self._lease = lease._replace(limit=_RECOVER_LIMIT)
+        self._lease = lease._replace(limit=_RECOVER_LIMIT, dead=dead)
         self._clock = clock
         self._interval = interval
         self._recovered = recovered
         self._lost = lost
         self._next_expire = 0.0
+        self._born = clock.monotonic()
         #: While False nothing is recovered (the worker is shutting down).
         self.recovering = True
 
@@ -73,6 +78,9 @@ class Heartbeat(Service):
     def _recover(self) -> None:
         if not self.recovering:
             return
+        if self._lease.dead and self._clock.monotonic() - self._born > self._lease.seconds:
+            # Whatever they still held has lapsed by itself.
+            self._lease = self._lease._replace(dead=())
         while True:
             deliveries = self._broker.recover(self._lease, self._clock.now())
             if not deliveries:

@@ -22,6 +22,7 @@ from umbel.worker.pools import SHAPES, LocalCrew
 from umbel.worker.progress import Progress
 from umbel.worker.remote import RemoteControl
 from umbel.worker.settler import Settler
+from umbel.worker.watchdog import Watchdog
 
 task_logger = logging.getLogger("celery.worker")
 
@@ -31,8 +32,13 @@ _SWITCH_INTERVAL = 0.0005
 _GC_THRESHOLD = 20_000
 
 
-def build_consumer(app: Any, options: WorkerOptions, owner: str, progress: Progress, link: Link) -> Consumer:
-    """Open the engines in this process and wire the consumer of one session."""
+def build_consumer(
+    app: Any, options: WorkerOptions, owner: str, progress: Progress, link: Link, dead: tuple[str, ...] = ()
+) -> Consumer:
+    """Open the engines in this process and wire the consumer of one session.
+
+    `dead` are sessions that are known to have ended; what they held is taken over at once.
+    """
     sys.setswitchinterval(_SWITCH_INTERVAL)
     gc.set_threshold(_GC_THRESHOLD, 20, 50)
     clock = SYSTEM_CLOCK
@@ -54,6 +60,7 @@ def build_consumer(app: Any, options: WorkerOptions, owner: str, progress: Progr
         interval=options.heartbeat,
         recovered=feeder.take_recovered,
         lost=lambda: consumer.lease_lost(),  # noqa: PLW0108 - the consumer is made below
+        dead=dead,
     )
     local = None if shape is None else LocalCrew(app, options, progress)
     consumer = Consumer(app, options, link, progress, crew, feeder, settler, heartbeat, clock, local=local)
@@ -61,8 +68,11 @@ def build_consumer(app: Any, options: WorkerOptions, owner: str, progress: Progr
         consumer.remote = RemoteControl(consumer, app.bus)
         consumer.remote.troubles = feeder.troubles
     heartbeat.troubles = feeder.troubles
+    feeder.rebuild = lambda: broker.declare([app.amqp.queues[name] for name in options.queues])
+    if app.engine.caps.clock == "server":
+        consumer.watchdog = Watchdog(broker, feeder, clock)
     try:
-        broker.declare([app.amqp.queues[name] for name in options.queues])
+        feeder.rebuild()
     except OperationalError as exc:
         feeder.troubles.tell("The queues cannot be declared yet", exc)
     return consumer

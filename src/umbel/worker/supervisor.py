@@ -85,6 +85,8 @@ class Supervisor:
         self._later: list[tuple[float, int]] = []
         self._announced = False
         self._last_signal: dict[int, float] = {}
+        #: Sessions whose processes have all ended without handing back what they held, and when (monotonic time).
+        self._buried: list[tuple[float, str]] = []
         self._slots = options.concurrency if launcher.forks_executors else 0
 
     # --- life ------------------------------------------------------------------------------------------------
@@ -126,7 +128,7 @@ class Supervisor:
             self._postpone(-1, f"cannot start a session: {exc}")
             return
         try:
-            pid = self._launcher.fork_consumer(owner, progress, ours, theirs)
+            pid = self._launcher.fork_consumer(owner, progress, ours, theirs, self._dead_owners())
         except OSError as exc:
             ours.close()
             theirs.close()
@@ -138,6 +140,12 @@ class Supervisor:
         self._selector.register(ours, selectors.EVENT_READ, self._session)
         for slot in range(self._slots):
             self._start_executor(slot)
+
+    def _dead_owners(self) -> tuple[str, ...]:
+        """Return the sessions that are dead for certain and whose leases may not have lapsed yet."""
+        now = time.monotonic()
+        self._buried = [(when, owner) for when, owner in self._buried if now - when < self.options.lease]
+        return tuple(owner for _when, owner in self._buried)
 
     def _start_executor(self, slot: int) -> None:
         session = self._session
@@ -282,6 +290,8 @@ class Supervisor:
             if pid == 0:
                 time.sleep(0.005)
             session.executors.pop(pid, None)
+        if not session.executors:
+            self._buried.append((time.monotonic(), session.owner))
         if not kill:
             session.progress.remove()
 

@@ -13,7 +13,8 @@ from typing import Any
 
 from umbel.app import signals
 from umbel.app.log import set_process_name
-from umbel.core.errors import EngineBusy, ImproperlyConfigured, NotSupportedError
+from umbel.core.errors import ImproperlyConfigured, NotSupportedError
+from umbel.worker.first_contact import reach
 from umbel.worker.options import WorkerOptions
 
 logger = logging.getLogger("umbel.worker")
@@ -94,7 +95,7 @@ class Worker:
         role = spawned_role()
         if role is not None:
             Launcher(self.app, self.options, set_process_name).take_role(role)
-        check_broker(self.app, self.options)
+        reach(self.app, self.options)
         if self._purge:
             count = self.app.broker.purge(self.options.queues)
             logger.warning("Purged %d messages from %s", count, ", ".join(self.options.queues))
@@ -138,17 +139,6 @@ class Worker:
 
 
 WorkController = Worker
-
-
-def check_broker(app: Any, options: WorkerOptions) -> None:
-    """Declare the queues once before anything is forked: a broker that is wrong at the first start ends the worker.
-
-    One that is only busy, or fails later, never does. Raises OperationalError saying what is wrong.
-    """
-    try:
-        app.broker.declare([app.amqp.queues[name] for name in options.queues])
-    except EngineBusy as exc:
-        logger.warning("%s; starting all the same", exc)
 
 
 def pool_of(name: str) -> str:
