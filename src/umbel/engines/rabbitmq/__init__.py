@@ -1,1 +1,32 @@
-"""RabbitMQ: messages wait in its queues; connections, topology and the message mapping are py-amqp and our own frames."""
+"""RabbitMQ: messages wait in its queues, leases are its unacknowledged deliveries, delays its own levels of queues."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from umbel.engine.seam import Caps, Engine
+from umbel.engines.rabbitmq.broker import RabbitBroker
+from umbel.engines.rabbitmq.location import locate
+
+__all__ = ["open_engine"]
+
+_CAPS = Caps(
+    durability="B",
+    durability_text="confirmed: what was published is on RabbitMQ's disk when its queue is durable",
+    find=False,
+    remove=False,
+    once=False,
+    priorities="declared",
+    skips=False,
+    recovers=False,
+    remembers=False,
+    counts=False,
+    clock="server",
+)
+
+
+def open_engine(url: str, options: Mapping[str, Any]) -> Engine:
+    """Open the vhost that `url` names (see `location.locate`); connections are made at first use."""
+    broker = RabbitBroker(locate(url, options))
+    return Engine(url=url, caps=_CAPS, broker=broker)

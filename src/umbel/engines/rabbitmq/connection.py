@@ -14,13 +14,14 @@ import socket
 import ssl
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from struct import Struct
 from typing import Any
 
 import amqp
-from amqp.exceptions import AMQPError
+from amqp.exceptions import AMQPError, error_for_code
 
 from umbel.core.errors import OperationalError
 from umbel.engines.rabbitmq.failures import LostConnection, translate
@@ -39,7 +40,7 @@ _CHUNK = 262_144
 _BLOCKED, _UNBLOCKED = b"\x00\x0a\x00\x3c", b"\x00\x0a\x00\x3d"
 #: Methods that are followed by a message: deliver, return.
 _WITH_CONTENT = (b"\x00\x3c\x00\x3c", b"\x00\x3c\x00\x32")
-_CHANNEL_CLASS = b"\x00\x14"
+_CHANNEL_CLOSE = b"\x00\x14\x00\x28"
 _WANT = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _BROKEN = (OSError, AMQPError, ValueError)
 
@@ -83,6 +84,8 @@ class Link:
         self._size = 0
         self._properties = b""
         self._body: list[bytes] = []
+        #: What py-amqp is to see, once the frames read with it have been sorted: it may read on from within.
+        self._others: deque[tuple[int, int, bytes]] = deque()
         self._answer_by = 0.0
         self._sent_at = self._heard_at = 0.0
         self.pid = os.getpid()
@@ -293,6 +296,8 @@ class Link:
             got = True
             self._heard_at = time.monotonic()
             self._feed(self._rest + data if self._rest else data)
+            while self._others:
+                self._wire.on_inbound_frame(self._others.popleft())
             if len(data) < _CHUNK and not isinstance(self._sock, ssl.SSLSocket):
                 return True
 
@@ -335,12 +340,15 @@ class Link:
         method = frame[:4]
         if method in _WITH_CONTENT:
             self._pending = (method, frame[4:])
-        elif method[:2] == _CHANNEL_CLASS:
-            self._wire.on_inbound_frame((1, MESSAGES, frame))
+        elif method == _CHANNEL_CLOSE:
+            end = 7 + frame[6]
+            raise error_for_code(
+                int.from_bytes(frame[4:6], "big"), frame[7:end].decode("utf-8", "replace"), (0, 0), AMQPError
+            )
         else:
             self.on_method(method, frame[4:])
             if self._answer_by:
-                self._wire.channels[MESSAGES].dispatch_method((frame[1], frame[3]), frame, None)
+                self._others.append((1, MESSAGES, frame))
 
     def _on_header(self, buf: bytes, start: int, end: int) -> None:
         (self._size,) = _read_long(buf, start + 4)
@@ -370,7 +378,7 @@ class Link:
         elif channel == 0 and frame[:4] == _UNBLOCKED:
             self.blocked = ""
         else:
-            self._wire.on_inbound_frame((1, channel, frame))
+            self._others.append((1, channel, frame))
 
 
 def _socket_settings() -> dict[int, int]:

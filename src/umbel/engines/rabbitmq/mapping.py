@@ -90,6 +90,8 @@ def write_content(message: Message, now: float, extra: dict[str, Any] | None = N
         headers = {name: value for name, value in headers.items() if name not in _ADDED}
     if message.generation != (headers.get("retries") or 0):
         extra = {GENERATION: message.generation, **(extra or {})}
+    if message.due > now and not headers.get("eta"):
+        extra = {DUE: float(message.due), **(extra or {})}
     if extra:
         headers = {**headers, **extra}
     if message.priority != (properties.get("priority") or 0):

@@ -7,11 +7,11 @@ booleans, nothing, bytes, decimals, timestamps, lists and mappings.
 from __future__ import annotations
 
 import calendar
+import struct
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from struct import Struct
-from struct import error as StructError
 from typing import Any
 
 __all__ = ["PLAIN", "TableError", "read_properties", "write_properties", "write_table"]
@@ -56,7 +56,7 @@ class TableError(ValueError):
 def _read_item(buf: bytes, at: int, seen: set[int], depth: int) -> tuple[Any, int]:
     kind = buf[at]
     at += 1
-    if kind == _TEXT or kind == _BYTES:
+    if kind in (_TEXT, _BYTES):
         end = at + 4 + _U32(buf, at)[0]
         raw = buf[at + 4 : end]
         if kind == _TEXT:
@@ -74,7 +74,7 @@ def _read_item(buf: bytes, at: int, seen: set[int], depth: int) -> tuple[Any, in
     if simple is not None:
         seen.add(kind)
         return simple.unpack_from(buf, at)[0], at + simple.size
-    if kind == _TABLE or kind == _LIST:
+    if kind in (_TABLE, _LIST):
         if depth <= 0:
             raise TableError("the headers are nested too deeply")
         return (_read_table if kind == _TABLE else _read_list)(buf, at, seen, depth - 1)
@@ -175,7 +175,7 @@ def read_properties(buf: bytes, at: int = 0, depth: int = 100) -> tuple[dict[str
             for flag, name in _LAST_TEXTS:
                 if flags & flag:
                     properties[name], at = _read_short(buf, at)
-    except (StructError, IndexError, OverflowError, ValueError, OSError, RecursionError) as error:
+    except (struct.error, IndexError, OverflowError, ValueError, OSError, RecursionError) as error:
         if isinstance(error, TableError):
             raise
         raise TableError(f"the headers cannot be read: {error}") from error
@@ -248,7 +248,7 @@ def write_table(table: Mapping[Any, Any]) -> bytes:
                 add(key + b"V")
             else:
                 add(key + _write_item(value))
-    except (StructError, RecursionError, OverflowError) as error:
+    except (struct.error, RecursionError, OverflowError) as error:
         raise TableError(f"a header cannot be sent over AMQP: {error}") from error
     raw = b"".join(parts)
     return _pack_u32(len(raw)) + raw

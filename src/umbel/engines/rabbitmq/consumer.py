@@ -1,0 +1,399 @@
+"""One owner's leases: deliveries that RabbitMQ pushes to its connection and that it has not acknowledged yet."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import os
+import select
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from struct import Struct
+from typing import Any
+
+import msgspec
+
+from umbel.core.errors import OperationalError
+from umbel.core.message import Delivery
+from umbel.engine.seam import Lease
+from umbel.engines.rabbitmq.connection import MESSAGES, Content, Link
+from umbel.engines.rabbitmq.failures import LostConnection
+from umbel.engines.rabbitmq.location import Location
+from umbel.engines.rabbitmq.mapping import read_consumer, read_delivery
+from umbel.engines.rabbitmq.subscriptions import Subscription, Subscriptions
+
+__all__ = ["Consumer", "Held", "Key"]
+
+_DELIVER = b"\x00\x3c\x00\x3c"
+_CANCELLED = b"\x00\x3c\x00\x1e"
+_ack = Struct(">BHIHHQBB").pack
+#: A message due within so many seconds waits here; one due later goes to the delay levels.
+HOLD = 1.5
+#: With wait=0: how long a message may be on its way (seconds), and how long when the queue says there are some.
+_ON_THE_WAY, _ON_THE_WAY_SURELY = 0.005, 0.5
+#: What was pushed and is not leased goes back after so many seconds.
+HOSTAGE = 0.075
+#: After a connection is lost: for how long messages that come again are recognised, and how old acknowledgements
+#: may be that were perhaps lost with it (seconds).
+_RECOGNISE, _DOUBTFUL = 60.0, 5.0
+
+#: A quorum queue counts how often it hands a message out, and drops it at its x-delivery-limit. After so many times
+#: a message goes back as a copy, which begins at 0.
+OFTEN = 8
+#: What a message is recognised by when it comes again.
+Key = tuple[str, int, str]
+
+
+class Held(msgspec.Struct, eq=False):
+    """A delivery that is with us: in the buffer, waiting for its time, or leased (`token` not 0)."""
+
+    delivery: Delivery
+    content: Content
+    number: int
+    source: Subscription
+    epoch: int
+    handed_out: int = 0
+    token: int = 0
+
+    @property
+    def key(self) -> Key:
+        """What it is recognised by."""
+        return self.delivery.id, self.delivery.generation, self.delivery.queue
+
+
+class Consumer:
+    """The consuming connection of one owner. `lease` is called by one thread, everything else by any."""
+
+    _epochs = itertools.count(1)
+    _tokens = itertools.count(time.time_ns() // 1_000_000)
+
+    def __init__(
+        self, location: Location, owner: str, prepare: Callable[[Link, str], None], unfit: Callable[..., None]
+    ) -> None:
+        self._location = location
+        self.owner = owner
+        #: Makes a queue exist before it is consumed from.
+        self._prepare = prepare
+        #: Takes (held, reason, due) of what cannot be leased: malformed (reason), or to be copied and put back.
+        self._unfit = unfit
+        self.lock = threading.RLock()
+        self.link: Link | None = None
+        self.epoch = 0
+        self._inbox: deque[Content] = deque()
+        #: Numbers of the deliveries that this connection has not answered yet, in order.
+        self._open: dict[int, None] = {}
+        self._buffer: deque[Held] = deque()
+        self._waiting: list[tuple[float, int, Held]] = []
+        self.held: dict[Any, Held] = {}
+        self._subscriptions = Subscriptions()
+        self._prepared: set[str] = set()
+        #: After a loss: leased deliveries that may come again, and finished ones; until when.
+        self._lost: dict[Key, Any] = {}
+        self._finished: dict[Key, float] = {}
+        self._acked: deque[tuple[float, Key]] = deque(maxlen=5000)
+        self._buffered_at = 0.0
+        #: A lease call with room is under way.
+        self.leasing = False
+        self._woken = False
+        self._read, self._write = os.pipe()
+        os.set_blocking(self._read, False)
+        os.set_blocking(self._write, False)
+
+    # --- leasing ---------------------------------------------------------------------------------------------
+
+    def lease(self, lease: Lease, now: float, wait: float) -> list[Delivery]:
+        """Return up to `limit` deliveries; wait for one, a due time, `wake` or the end of the connection."""
+        if lease.limit <= 0:
+            return []
+        began = time.monotonic()
+        self.leasing = True
+        try:
+            fresh = self._ask(lease)
+            grace = 0.0
+            while True:
+                elapsed = time.monotonic() - began
+                self._take_in(now + elapsed, lease.without)
+                taken = self._take(lease, now + elapsed)
+                woken, self._woken = self._woken, False
+                if taken or woken:
+                    return taken
+                if fresh and wait <= 0:
+                    grace, fresh = elapsed + self._grace(lease.queues), False
+                    continue
+                left = max(wait, grace, _ON_THE_WAY) - elapsed
+                if left <= 0:
+                    return []
+                if self._waiting:
+                    left = min(left, max(0.0, self._waiting[0][0] - now - elapsed))
+                self._wait(left)
+        finally:
+            self.leasing = False
+
+    def _ask(self, lease: Lease) -> bool:
+        """See to it that enough is on its way; True when more was asked for just now."""
+        with self.lock:
+            link = self._connected()
+            for name in lease.queues:
+                if name not in self._prepared:
+                    self._prepare(link, name)
+                    self._prepared.add(name)
+            held = len(self.held) + len(self._waiting)
+            frames = self._subscriptions.ask(lease.queues, lease.limit - len(self._buffer), held)
+            if frames:
+                link.send(frames)
+            return bool(frames)
+
+    def _grace(self, queues: Sequence[str]) -> float:
+        """With wait=0: how long to look out for what was asked for just now."""
+        with self.lock:
+            link = self._connected()
+            for name in queues:
+                with suppress(OperationalError), link.questions("count messages") as channel:
+                    if channel.queue_declare(name, passive=True).message_count:
+                        return _ON_THE_WAY_SURELY
+        return _ON_THE_WAY * 4
+
+    def _wait(self, seconds: float) -> None:
+        link = self.link
+        if link is None or not link.usable:
+            raise (link.failure if link is not None else None) or LostConnection("the connection to RabbitMQ was cut")
+        with suppress(OSError, ValueError):
+            poll = select.poll()
+            poll.register(link.descriptor, select.POLLIN)
+            poll.register(self._read, select.POLLIN)
+            # a second at most: heartbeats are looked after elsewhere, the end of the link shows here
+            for descriptor, _event in poll.poll(max(0.0, min(seconds, 1.0)) * 1000):
+                if descriptor == self._read:
+                    os.read(self._read, 4096)
+        with self.lock:
+            if self.link is not None:
+                self._received(self.link)
+
+    def wake(self) -> None:
+        """End the wait of `lease`, or its next one."""
+        self._woken = True
+        with suppress(BlockingIOError, OSError):
+            os.write(self._write, b"\0")
+
+    # --- the connection --------------------------------------------------------------------------------------
+
+    def _connected(self) -> Link:
+        link = self.link
+        if link is not None and link.usable:
+            return link
+        if link is not None:
+            self._lose()
+        link = Link(self._location, f"worker {self.owner}", heartbeat=self._location.heartbeat)
+        link.lock = self.lock
+        link.on_content = self._on_content
+        link.on_method = self._on_method
+        link.open()
+        self.epoch = next(self._epochs)
+        self.link = link
+        return link
+
+    def _on_content(self, method: bytes, content: Content) -> None:
+        if method == _DELIVER:
+            self._inbox.append(content)
+
+    def _on_method(self, method: bytes, arguments: bytes) -> None:
+        if method == _CANCELLED:
+            name = self._subscriptions.ended(arguments[1 : 1 + arguments[0]])
+            self._prepared.discard(name or "")
+
+    def _received(self, link: Link) -> None:
+        """Read what has come; a link that ended is dealt with here, and the next call opens another one."""
+        try:
+            link.read()
+        except OperationalError:
+            self._lose()
+            raise
+
+    def _lose(self) -> None:
+        """The connection is gone: what was not leased is not ours any more, what was may come again."""
+        now = time.monotonic()
+        link, self.link = self.link, None
+        if link is not None:
+            link.close()
+        self._inbox.clear()
+        self._open.clear()
+        self._buffer.clear()
+        self._waiting.clear()
+        self._subscriptions = Subscriptions()
+        self._prepared.clear()
+        self._lost = {held.key: tag for tag, held in self.held.items()}
+        self._finished = {key: end for key, end in self._finished.items() if end > now}
+        self._finished |= {key: now + _RECOGNISE for at, key in self._acked if now - at < _DOUBTFUL}
+        self._acked.clear()
+
+    # --- what arrives ----------------------------------------------------------------------------------------
+
+    def _take_in(self, now: float, without: Sequence[str] = ()) -> None:
+        """Sort what has arrived: ready, due soon, due later, malformed, known from before the connection was cut."""
+        unfit: list[tuple[Held, str, float]] = []
+        with self.lock:
+            while self._inbox:
+                content = self._inbox.popleft()
+                source = self._subscriptions.arrived(read_consumer(content[0])[0])
+                if source is None:
+                    continue
+                arrived = read_delivery(source.queue, content)
+                self._open[arrived.number] = None
+                held = Held(arrived.delivery, content, arrived.number, source, self.epoch, arrived.handed_out)
+                if arrived.reason:
+                    unfit.append((held, arrived.reason, 0.0))
+                elif arrived.redelivered and self._known(held):
+                    continue
+                elif arrived.delivery.task in without:
+                    unfit.append((held, "", now + 1.0))
+                elif arrived.delivery.due > now + HOLD:
+                    unfit.append((held, "", arrived.delivery.due))
+                elif arrived.delivery.due > now:
+                    heapq.heappush(self._waiting, (arrived.delivery.due, held.number, held))
+                else:
+                    if not self._buffer:
+                        self._buffered_at = time.monotonic()
+                    self._buffer.append(held)
+        if unfit:
+            self._unfit(self, unfit, now)
+
+    def _known(self, held: Held) -> bool:
+        """A message that comes again after a cut: go on with the one that runs, drop one that has finished."""
+        key = held.key
+        tag = self._lost.pop(key, None)
+        known = self.held.get(tag) if tag is not None else None
+        if known is not None:
+            known.number, known.source, known.epoch = held.number, held.source, held.epoch
+            return True
+        if self._finished.pop(key, 0.0) > time.monotonic():
+            self._answer([held], requeue=None)
+            return True
+        return False
+
+    def _take(self, lease: Lease, now: float) -> list[Delivery]:
+        taken: list[Delivery] = []
+        with self.lock:
+            while self._waiting and self._waiting[0][0] <= now:
+                self._buffer.append(heapq.heappop(self._waiting)[2])
+            asked = set(lease.queues)
+            for _ in range(len(self._buffer)):
+                if len(taken) >= lease.limit:
+                    break
+                held = self._buffer.popleft()
+                if held.source.queue not in asked:
+                    self._buffer.append(held)
+                    continue
+                held.token = next(self._tokens)
+                delivery = held.delivery
+                delivery.token = held.token
+                delivery.tag = (held.epoch, held.number)
+                self.held[delivery.tag] = held
+                taken.append(delivery)
+            if taken:
+                self._buffered_at = time.monotonic()
+        return taken
+
+    # --- ends ------------------------------------------------------------------------------------------------
+
+    def holds(self, tag: Any, token: int) -> Held | None:
+        """Return the leased delivery, or None when it is not leased with this token."""
+        held = self.held.get(tag)
+        return held if held is not None and held.token == token else None
+
+    def reachable(self, held: Held) -> bool:
+        """Tell whether the delivery can still be answered: it is one of the connection that is open."""
+        return held.epoch == self.epoch and self.link is not None and self.link.usable
+
+    def finish(self, ended: Sequence[Held]) -> list[Held]:
+        """Acknowledge deliveries for good; return those that could not be, since their connection is gone.
+
+        Those are remembered: when their message comes here again it is acknowledged at once.
+        """
+        with self.lock:
+            now = time.monotonic()
+            answered = self._answer([held for held in ended if self.reachable(held)], requeue=None)
+            unanswered = []
+            for held in ended:
+                if id(held) in answered:
+                    self._acked.append((now, held.key))
+                else:
+                    self._finished[held.key] = now + _RECOGNISE
+                    self._lost.pop(held.key, None)
+                    unanswered.append(held)
+            return unanswered
+
+    def put_back(self, ended: Sequence[Held]) -> None:
+        """Give deliveries back to the front of their queue (those of a lost connection are there already)."""
+        with self.lock:
+            self._answer([held for held in ended if self.reachable(held)], requeue=True)
+
+    def drop(self, ended: Sequence[Held]) -> None:
+        """Acknowledge deliveries of which a copy is stored elsewhere."""
+        with self.lock:
+            self._answer([held for held in ended if self.reachable(held)], requeue=None)
+
+    def _answer(self, batch: Sequence[Held], *, requeue: bool | None) -> set[int]:
+        """Write acknowledgements (or, with `requeue`, refusals), many in one where numbers follow each other."""
+        if not batch or self.link is None:
+            return set()
+        method, bits = (80, 0) if requeue is None else (120, 2)
+        ending = {held.number for held in batch}
+        together: list[int] = []
+        for number in self._open:
+            if number not in ending:
+                break
+            together.append(number)
+        frames = []
+        if len(together) > 1:
+            frames.append(_ack(1, MESSAGES, 13, 60, method, together[-1], bits | 1, 0xCE))
+            ending.difference_update(together)
+        frames += [_ack(1, MESSAGES, 13, 60, method, number, bits, 0xCE) for number in sorted(ending)]
+        try:
+            self.link.send(b"".join(frames))
+        except OperationalError:
+            return set()
+        for held in batch:
+            self._open.pop(held.number, None)
+            self._subscriptions.gone(held.source)
+        return {id(held) for held in batch}
+
+    # --- looked after by the keeper --------------------------------------------------------------------------
+
+    def keep(self, now: float) -> bool:
+        """Beat, read, and give back what nobody has leased in time; False when there is nothing to look after."""
+        with self.lock:
+            if self.link is None:
+                return False
+            self.link.beat(now)
+            if self.leasing or not self.link.usable:
+                return self.link.usable
+            with suppress(OperationalError):
+                self._received(self.link)
+        with suppress(OperationalError):
+            self._take_in(time.time())
+        with self.lock:
+            if self._buffer and not self.leasing and now - self._buffered_at > HOSTAGE:
+                self._give_up_surplus()
+            return self.link is not None
+
+    def _give_up_surplus(self) -> None:
+        assert self.link is not None
+        with suppress(OperationalError):
+            self.link.send(self._subscriptions.stop())
+        surplus, self._buffer = list(self._buffer), deque()
+        self._unfit(self, [(held, "", -1.0) for held in surplus if held.handed_out >= OFTEN], time.time())
+        self._answer([held for held in surplus if held.handed_out < OFTEN], requeue=True)
+
+    def close(self) -> None:
+        """Close the connection; what is leased goes back to its queues."""
+        with self.lock:
+            if self.link is not None:
+                self.link.close()
+                self.link = None
+            self.held.clear()
+            for descriptor in (self._read, self._write):
+                with suppress(OSError):
+                    os.close(descriptor)
