@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from tests.servers.process import Server
 _COUNTS = {"list": "llen", "hash": "hlen", "zset": "zcard"}
 #: What lies in the database and is no message.
 _NO_MESSAGES = re.compile(
-    rb"umbel\.(?!held\.|staged\.|scheduled$)|celery-task-meta-|_kombu|unacked|.*pidbox|.*celeryev|umbel\.scheduled\.count"
+    rb"umbel\.(?!held\.|staged\.|scheduled$|shelf)|celery-task-meta-|_kombu|unacked|.*pidbox|.*celeryev|umbel\.scheduled\.count"
 )
 
 
@@ -59,7 +61,7 @@ def on_rabbitmq(
     vhost = url.rpartition("/")[2].replace("%2F", "/")
 
     def count() -> int:
-        held = redis_messages(backend) if backend.startswith("redis") else 0
+        held = redis_messages(backend) if backend.startswith("redis") else sqlite_messages(backend)
         return held + rabbit_messages(address, vhost)
 
     return Deployment("rabbitmq", url, backend, settings or {}, fenced=False, count=count, server=server)
@@ -79,6 +81,17 @@ def redis_messages(url: str) -> int:
             if kind.decode() in _COUNTS:
                 getattr(sizes, _COUNTS[kind.decode()])(key)
         return sum(sizes.execute())
+
+
+def sqlite_messages(url: str) -> int:
+    """Count the messages in a SQLite file by its table alone."""
+    file = Path(url.removeprefix("sqlite:///"))
+    if not file.exists():
+        return 0
+    with closing(sqlite3.connect(file, timeout=5)) as connection:
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'message'").fetchone():
+            return 0
+        return int(connection.execute("SELECT count(*) FROM message").fetchone()[0])
 
 
 def rabbit_messages(address: RabbitAddress, vhost: str) -> int:

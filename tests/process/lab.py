@@ -280,6 +280,14 @@ class Lab:
         finally:
             self.journal.write("mended")
 
+    def random_kills(self, count: int, kill: Callable[[], bool]) -> None:
+        """Kill at random moments, each time after somebody has started a task since the last time."""
+        for _ in range(count):
+            before = self.journal.count("start")
+            wait(lambda before=before: self.journal.count("start") > before, 20, "progress between kills")
+            time.sleep(self.rng.uniform(0.0, 0.25))
+            wait(kill, 10, "a process to kill")
+
     def wait_progress(self, count: int = 10, seconds: float = 30.0) -> None:
         """Wait until so many more tasks have ended."""
         before = self.journal.count("end")

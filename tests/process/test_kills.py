@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable
 
 import pytest
 
@@ -17,20 +16,11 @@ KILLS = 20
 MODES = [pytest.param("lab.work_late", True, id="late"), pytest.param("lab.work", False, id="early")]
 
 
-def random_kills(lab: Lab, count: int, kill: Callable[[], bool]) -> None:
-    """Kill at random moments, each time after somebody has started a task since the last time."""
-    for _ in range(count):
-        before = lab.journal.count("start")
-        wait(lambda before=before: lab.journal.count("start") > before, 20, "progress between kills")
-        time.sleep(lab.rng.uniform(0.0, 0.25))
-        wait(kill, 10, "a process to kill")
-
-
 @pytest.mark.parametrize(("task", "late"), MODES)
 def test_executors_are_killed_at_random_moments(lab: Lab, task: str, late: bool) -> None:
     worker = lab.worker()
     load = lab.load(task, shortest=0.0, longest=0.03)
-    random_kills(lab, KILLS, lambda: worker.kill_executor(lab.rng))
+    lab.random_kills(KILLS, lambda: worker.kill_executor(lab.rng))
     load.stop()
     verdict = lab.prove(Rules(late=late))
     assert verdict.acknowledged > KILLS
@@ -47,7 +37,7 @@ def test_consumers_are_killed_at_random_moments(lab: Lab, task: str, late: bool)
             worker.stop(signal.SIGTERM)
             assert worker.wait_exit() == 0
         worker = lab.worker()
-        random_kills(lab, 5, worker.kill_consumer)
+        lab.random_kills(5, worker.kill_consumer)
         wait(worker.consumer, 10, "the consumer's successor")
     load.stop()
     verdict = lab.prove(Rules(late=late))
