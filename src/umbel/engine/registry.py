@@ -23,12 +23,15 @@ class _Entry(NamedTuple):
 _ENGINES: dict[str, _Entry] = {
     "memory": _Entry("umbel.engines.memory"),
     "sqlite": _Entry("umbel.engines.sqlite"),
+    **dict.fromkeys(
+        ("redis", "rediss", "redis+socket", "sentinel", "valkey", "valkeys", "valkey+socket"),
+        _Entry("umbel.engines.redis", "redis"),
+    ),
     **dict.fromkeys(("amqp", "amqps", "pyamqp", "librabbitmq"), _Entry("umbel.engines.rabbitmq", "rabbitmq")),
 }
 
 #: Schemes that Celery knows and no engine here answers to.
 _PLANNED: dict[str, str] = {
-    **dict.fromkeys(("redis", "rediss", "redis+socket", "sentinel", "valkey", "valkeys"), "Redis"),
     "rpc": "results as messages (rpc://)",
     **dict.fromkeys(("postgres", "postgresql", "postgresql+psycopg", "db+postgresql"), "PostgreSQL"),
     **dict.fromkeys(

@@ -1,0 +1,136 @@
+"""The broker, the dead letters and the atomic commit of a Redis."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from umbel.core.message import DeadLetter, Delivery, Depth, Message, Settlement, Stage
+from umbel.core.queues import Queue
+from umbel.engine.seam import Lease, Refusal
+from umbel.engines.redis.connection import Client
+from umbel.engines.redis.dead import Dead
+from umbel.engines.redis.exchanges import Exchanges
+from umbel.engines.redis.keys import Keys
+from umbel.engines.redis.leasing import Leasing
+from umbel.engines.redis.looking import Looking
+from umbel.engines.redis.sending import Sending
+from umbel.engines.redis.settling import Settling
+from umbel.engines.redis.store import Revocations
+from umbel.engines.redis.waiting import Places
+
+
+class RedisBroker:
+    """Where messages wait: Broker, DeadLetters and Atomic of `umbel.engine.seam` in kombu's lists."""
+
+    def __init__(self, client: Client, keys: Keys, revocations: Revocations) -> None:
+        self._client = client
+        self._keys = keys
+        self._exchanges = Exchanges(client, keys)
+        self._sending = Sending(client, keys, self._exchanges)
+        self._leasing = Leasing(client, keys, revocations)
+        self._settling = Settling(client, keys, self._sending, self._exchanges)
+        self._places = Places(client, keys)
+        self._looking = Looking(client, keys)
+        self._dead = Dead(client, keys, self._sending)
+
+    # --- in ------------------------------------------------------------------------------------------------
+
+    def declare(self, queues: Sequence[Queue]) -> None:
+        """Make the queues and their bindings known, to kombu's producers too."""
+        self._exchanges.declare(queues)
+
+    def publish(self, messages: Sequence[Message], now: float) -> list[Refusal]:
+        """Store the messages; return those that no queue is bound for."""
+        return self._sending.publish(messages, now)
+
+    # --- leases --------------------------------------------------------------------------------------------
+
+    def lease(self, lease: Lease, now: float, wait: float = 0.0) -> list[Delivery]:
+        """Take ready messages; with none, wait for one, a due time or `wake`."""
+        place = self._places.of(lease.owner)
+        lists = [name for _, name in self._keys.lists_of(lease.queues)]
+        began = time.monotonic()
+        while True:
+            elapsed = time.monotonic() - began if wait > 0 else 0.0
+            taken, due = self._leasing.take(lease, now + elapsed, place)
+            left = wait - (time.monotonic() - began)
+            if taken or place.woken() or left <= 0 or lease.limit <= 0:
+                return taken
+            place.wait(lists, left if due is None else max(0.0, min(left, due)))
+
+    def wake(self) -> None:
+        """End every lease that waits in this process, or its next wait."""
+        self._places.wake()
+
+    def start(self, owner: str, tickets: Sequence[tuple[Any, int, int]], now: float) -> list[Any]:
+        """Write tickets; return the tags that the owner does not hold any more."""
+        del now
+        return self._leasing.start(owner, tickets)
+
+    def extend(self, owner: str, seconds: float, now: float) -> bool:
+        """Keep the leases of `owner`; False, once, when messages have been taken from it."""
+        return self._leasing.extend(owner, seconds, now)
+
+    def settle(self, owner: str, settlements: Sequence[Settlement], now: float) -> list[Any]:
+        """End leases; return the tags that were stale."""
+        return self._settling.settle(owner, settlements, now)
+
+    def commit(self, owner: str, settlements: Sequence[Settlement], now: float) -> list[Any]:
+        """Apply record, follow-ups, parts and end of lease of each settlement together; return the stale tags."""
+        return self._settling.commit(owner, settlements, now)
+
+    def recover(self, lease: Lease, now: float) -> list[Delivery]:
+        """Take over from owners whose deadline has passed or that are known to be dead."""
+        return self._leasing.recover(lease, now)
+
+    def adopt(self, lease: Lease, deliveries: Sequence[Delivery], now: float) -> list[Delivery]:
+        """Store messages as leased to `lease.owner`; return them as they are held here."""
+        return self._leasing.adopt(lease, deliveries, now)
+
+    # --- looking and clearing ------------------------------------------------------------------------------
+
+    def depth(self, queues: Sequence[str], now: float) -> dict[str, Depth]:
+        """Count the messages of each queue; no names means every queue that is known."""
+        return self._looking.depth(queues, now)
+
+    def purge(self, queues: Sequence[str]) -> int:
+        """Delete the ready and scheduled messages of the queues; return how many."""
+        return self._looking.purge(queues)
+
+    def find(self, ids: Collection[str], now: float) -> dict[str, Stage]:
+        """Tell where the messages are. Lists have no index: they are looked through, long ones not to their end."""
+        found = self._looking.find(ids, now)
+        missing = set(ids) - found.keys()
+        if missing:
+            found |= dict.fromkeys(missing & self._dead.ids(), Stage.DEAD)
+        return found
+
+    # --- dead letters --------------------------------------------------------------------------------------
+
+    def bury(self, message: Message, reason: str, now: float) -> None:
+        """Put a message that was never leased among the dead."""
+        self._dead.bury(message, reason, now)
+
+    def browse(self, *, after: int = 0, limit: int = 100) -> list[DeadLetter]:
+        """Return letters with a number above `after`, oldest first."""
+        return self._dead.browse(after, limit)
+
+    def pick(self, numbers: Collection[int] | None, ids: Collection[str] | None) -> list[DeadLetter]:
+        """Return the letters with these numbers or ids; both None means all."""
+        return self._dead.pick(numbers, ids)
+
+    def revive(self, numbers: Collection[int], now: float) -> int:
+        """Send letters again; return how many."""
+        del now
+        return self._dead.revive(numbers)
+
+    def drop(self, numbers: Collection[int]) -> int:
+        """Delete letters; return how many."""
+        return self._dead.drop(numbers)
+
+    def close(self) -> None:
+        """Let go of every connection of this process."""
+        self._places.close()
+        self._client.close()

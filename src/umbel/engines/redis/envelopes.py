@@ -1,0 +1,197 @@
+"""Messages as the JSON envelopes of kombu's Redis transport, and back: any producer's, read without ever failing.
+
+What a message has gone through (its token, crashes and offers) travels in its properties under `umbel`, written only
+when it goes back to its queue; a message straight from a producer has none.
+"""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import os
+import uuid
+
+import msgspec
+
+from umbel.core.envelope import read_envelope, write_envelope
+from umbel.core.head import Quarantined
+from umbel.core.head_reader import parse_time, read_head
+from umbel.core.message import Delivery, Message
+
+__all__ = ["Counts", "Tag", "deliver", "pack", "plain", "read_counts", "repack"]
+
+#: How every head begins that `core.head` writes; the properties stand last in those.
+_USUAL = b'{"content-encoding"'
+
+
+class Tag(msgspec.Struct, frozen=True, gc=False):
+    """The handle of a leased message: its number, the list (without prefix) it came from, and its token."""
+
+    number: int
+    list: bytes
+    token: int
+    #: How often it was taken over since it left its list.
+    bumps: int = 0
+
+
+class Counts(msgspec.Struct, gc=False, omit_defaults=True):
+    """What an envelope's properties keep under `umbel`."""
+
+    token: int = 0
+    crashes: int = 0
+    offers: int = 0
+    #: Of a message whose head is not a usual one: the head itself (base64) and what it does not tell.
+    head: str | None = None
+    due: float = 0.0
+    expires: float = 0.0
+    published: float = 0.0
+
+
+class _Headers(msgspec.Struct, gc=False):
+    task: str
+    id: str
+    eta: str | None = None
+    expires: str | None = None
+    retries: int | None = None
+
+
+class _Properties(msgspec.Struct, gc=False):
+    priority: int | None = None
+    umbel: Counts | None = None
+
+
+class _Head(msgspec.Struct, gc=False):
+    headers: _Headers
+    properties: _Properties
+
+
+_read = msgspec.json.Decoder(_Head).decode
+_read_open = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_encode = msgspec.json.encode
+_EMPTY = Counts()
+
+
+class _Unique:
+    """Texts in the form of a UUID that no other process makes: kombu keeps unacknowledged messages under them."""
+
+    def __init__(self) -> None:
+        self._pid = 0
+        self._prefix = ""
+        self._numbers = itertools.count()
+
+    def __call__(self) -> str:
+        if self._pid != os.getpid():
+            self._prefix = str(uuid.uuid4())[:24]
+            self._numbers = itertools.count(int.from_bytes(os.urandom(4), "big"))
+            self._pid = os.getpid()
+        return f"{self._prefix}{next(self._numbers):012x}"
+
+
+_unique = _Unique()
+
+
+def pack(message: Message, now: float = 0.0, counts: Counts | None = None) -> bytes:
+    """Return the envelope of a message, with a delivery tag of its own."""
+    head = message.head
+    if not head.startswith(_USUAL) or head[-2:] != b"}}":
+        return _pack_unusual(message, now, counts or _EMPTY)
+    if counts is not None and counts != _EMPTY:
+        head = b'%b,"umbel":%b}}' % (head[:-2], _encode(counts))
+    return write_envelope(head, message.body, _unique())
+
+
+def _pack_unusual(message: Message, now: float, counts: Counts) -> bytes:
+    """Write a message whose head is none of ours, so that it comes out as it is."""
+    full = Counts(
+        counts.token,
+        counts.crashes,
+        counts.offers,
+        base64.b64encode(message.head).decode(),
+        message.due,
+        message.expires,
+        now,
+    )
+    head = {
+        "content-encoding": None,
+        "content-type": None,
+        "headers": {"task": message.task, "id": message.id, "retries": message.generation},
+        "properties": {"priority": message.priority, "umbel": full},
+    }
+    return write_envelope(_encode(head), message.body, _unique())
+
+
+def repack(raw: bytes, counts: Counts) -> bytes:
+    """Return the envelope with other counts, for a message that goes back. `raw` has been read before."""
+    envelope = _read_open(raw)
+    properties = _read_open(envelope.get("properties", b"{}"))
+    properties.pop("umbel", None)
+    if counts != _EMPTY:
+        properties["umbel"] = msgspec.Raw(_encode(counts))
+    envelope["properties"] = msgspec.Raw(_encode(properties))
+    return _encode(envelope)
+
+
+def read_counts(raw: bytes) -> Counts:
+    """Return what an envelope that has been read before keeps under `umbel`."""
+    try:
+        properties = msgspec.json.decode(_read_open(raw)["properties"], type=_Properties)
+    except (msgspec.MsgspecError, KeyError):
+        return _EMPTY
+    return properties.umbel or _EMPTY
+
+
+def deliver(raw: bytes, queue: str, number: int, name: bytes, note: bytes = b"") -> Delivery | Quarantined:
+    """Return the delivery of an envelope that was leased from list `name`, or why it is no message. Never raises."""
+    parts = read_envelope(raw)
+    if isinstance(parts, Quarantined):
+        return parts
+    head, body = parts
+    try:
+        known = _read(head)
+        headers, priority, counts = known.headers, known.properties.priority or 0, known.properties.umbel
+        due = parse_time(headers.eta) if headers.eta else 0.0
+        expires = parse_time(headers.expires) if headers.expires else 0.0
+        if due is None or expires is None or not headers.id or not headers.task:
+            return _refused(head)
+        id_, task, generation = headers.id, headers.task, headers.retries or 0
+    except (msgspec.MsgspecError, RecursionError):
+        tolerant = read_head(head)
+        if isinstance(tolerant, Quarantined):
+            return tolerant
+        id_, task, generation, priority = tolerant.id, tolerant.task, tolerant.retries, tolerant.priority or 0
+        due, expires, counts = tolerant.eta or 0.0, tolerant.expires or 0.0, None
+    delivery = Delivery(id_, task, queue, head, body, "", priority, due, expires, generation)
+    if counts is not None:
+        _restore(delivery, counts)
+    bumps = _noted(delivery, note) if note else 0
+    delivery.token += 1 + bumps
+    delivery.tag = Tag(number, name, delivery.token, bumps)
+    return delivery
+
+
+def _refused(head: bytes) -> Quarantined:
+    found = read_head(head)
+    return found if isinstance(found, Quarantined) else Quarantined("the message's headers cannot be used")
+
+
+def _restore(delivery: Delivery, counts: Counts) -> None:
+    delivery.token, delivery.crashes, delivery.offers = counts.token, counts.crashes, counts.offers
+    if counts.head is not None:
+        try:
+            delivery.head = base64.b64decode(counts.head)
+        except ValueError:
+            return
+        delivery.due, delivery.expires, delivery.published = counts.due, counts.expires, counts.published
+
+
+def _noted(delivery: Delivery, note: bytes) -> int:
+    """Read "<bumps> <ticket> <former owner>"; return the bumps."""
+    bumps, ticket, former = note.split(b" ", 2)
+    delivery.ticket, delivery.former_owner = int(ticket), former.decode()
+    return int(bumps)
+
+
+def plain(raw: bytes) -> Counts:
+    """Return the counts of a message that is sent anew: nothing has been counted yet."""
+    counts = read_counts(raw)
+    return Counts(head=counts.head, due=counts.due, expires=counts.expires, published=counts.published)

@@ -1,0 +1,272 @@
+"""Leases: taking, putting away what is not due, marking starts, extending, taking over and taking in."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from umbel.core.errors import OperationalError
+from umbel.core.head import Quarantined
+from umbel.core.message import Delivery
+from umbel.engine.seam import Lease
+from umbel.engines.redis.connection import Client
+from umbel.engines.redis.dead import letter_of_raw
+from umbel.engines.redis.envelopes import Counts, Tag, deliver, pack
+from umbel.engines.redis.keys import Keys
+from umbel.engines.redis.now import server_now
+from umbel.engines.redis.scripts import ADOPT, COMMIT, EXTEND, LEASE, RECOVER, START
+from umbel.engines.redis.store import Revocations
+from umbel.engines.redis.waiting import LONGEST_BLOCK, Place
+
+__all__ = ["Leasing"]
+
+#: The most messages that one call takes.
+_MOST = 1000
+#: How long an owner that holds nothing is remembered after its lease has lapsed (seconds).
+_KEEP = LONGEST_BLOCK + 570.0
+#: When a message that is left to others comes back (seconds).
+_ROUND = 0.5
+
+
+class Calls:
+    """Numbers of calls that take something: one whose reply was lost is repeated under its number."""
+
+    def __init__(self) -> None:
+        self._name = os.urandom(6).hex()
+        self._numbers = itertools.count(1)
+        self._lock = threading.Lock()
+        #: Owner → the number of its last call, if nobody knows what became of that.
+        self._unsure: dict[str, str] = {}
+
+    def begin(self, owner: str) -> tuple[str, str]:
+        """Return (number, "1" if it is a repeat)."""
+        with self._lock:
+            known = self._unsure.get(owner)
+            return (known, "1") if known else (f"{self._name}.{next(self._numbers)}", "0")
+
+    def failed(self, owner: str, number: str) -> None:
+        """Remember a call that may have been carried out."""
+        with self._lock:
+            self._unsure[owner] = number
+
+    def ended(self, owner: str) -> None:
+        """Forget a call: its reply has come."""
+        if self._unsure:
+            with self._lock:
+                self._unsure.pop(owner, None)
+
+
+class Leasing:
+    """The leases of one broker."""
+
+    def __init__(self, client: Client, keys: Keys, revocations: Revocations) -> None:
+        self._client = client
+        self._keys = keys
+        self._both = [keys.prefix, client.result_prefix]
+        self._revocations = revocations
+        self._calls = {kind: Calls() for kind in ("lease", "recover", "adopt")}
+        self._turn = 0
+        #: Owner → (its queues, until when they are known at the server).
+        self._registered: dict[str, tuple[tuple[str, ...], float]] = {}
+        self._queue_of: dict[bytes, str] = {}
+
+    # --- taking --------------------------------------------------------------------------------------------
+
+    def take(self, lease: Lease, now: float, place: Place) -> tuple[list[Delivery], float | None]:
+        """Take what is ready; return it and, with nothing taken, in how many seconds the next message is due."""
+        number, again = self._calls["lease"].begin(lease.owner)
+        try:
+            answer = self._ask(lease, now, place, number, again)
+            self._revocations.saw(bool(answer[4]))
+            server, taken = float(answer[0]), self._deliveries(answer)
+            deliveries = self._sift(lease, taken, now, server)
+        except OperationalError:
+            # Taken or not: the next call under this number returns what is held of it.
+            self._calls["lease"].failed(lease.owner, number)
+            self._registered.pop(lease.owner, None)
+            raise
+        self._calls["lease"].ended(lease.owner)
+        due = float(answer[1]) - server if answer[1] else None
+        if taken and not deliveries:
+            # All of it was put away: what is due next is known after another look.
+            due = 0.0
+        return deliveries, due
+
+    def _ask(self, lease: Lease, now: float, place: Place, number: str, again: str) -> Any:
+        answer, late = self._send(lease, now, place, number, again)
+        if late:
+            # Something may have been staged since: it goes back to its list, nothing more is taken.
+            args = self._arguments(lease._replace(limit=0), now, True, number, "0")
+            self._client.script(LEASE, self._both, args)
+        return answer
+
+    def _send(self, lease: Lease, now: float, place: Place, number: str, again: str) -> tuple[Any, bool]:
+        args = self._arguments(lease, now, place.staged, number, again)
+        unblock = place.unblock()
+        if not unblock:
+            return self._client.script(LEASE, self._both, args), False
+        *ended, answer = self._client.pipeline([*unblock, LEASE.command(self._both, args)])
+        late = place.disarmed(ended)
+        if getattr(answer, "code", "") == "NOSCRIPT":
+            return self._client.script(LEASE, self._both, args), False
+        if isinstance(answer, Exception):
+            raise answer
+        return answer, late
+
+    def _arguments(self, lease: Lease, now: float, drain: bool, number: str, again: str) -> list[Any]:
+        queues = lease.queues
+        if len(queues) > 1:
+            self._turn += 1
+            first = self._turn % len(queues)
+            queues = queues[first:] + queues[:first]
+        limit = max(0, min(lease.limit, _MOST))
+        args: list[Any] = [
+            lease.owner,
+            server_now(now),
+            repr(float(lease.seconds)),
+            limit,
+            number,
+            again,
+            self._register(lease),
+            "1" if drain else "0",
+            len(queues),
+            *queues,
+            math.ceil(limit / len(queues)) if queues else 0,
+        ]
+        places = {queue: index for index, queue in enumerate(queues)}
+        for queue, name in self._keys.lists_of(queues):
+            self._queue_of[name] = queue
+            args += (name, places[queue])
+        return args
+
+    def _register(self, lease: Lease) -> str:
+        """Say whether owner and queues are to be written down at the server with this call."""
+        queues, until = self._registered.get(lease.owner, ((), 0.0))
+        now = time.monotonic()
+        if now < until and set(lease.queues) <= set(queues):
+            return "0"
+        self._registered[lease.owner] = (lease.queues, now + lease.seconds / 3)
+        return "1"
+
+    def _deliveries(self, answer: Any) -> list[Delivery | tuple[Tag, bytes, str]]:
+        """Return the deliveries, and (tag, envelope, reason) of what is none."""
+        if answer[3]:
+            return [self._deliver(raw, name, int(number), note) for name, number, raw, note in answer[2]]
+        found = []
+        for name, first, *raws in answer[2]:
+            found += [self._deliver(raw, name, number, b"") for number, raw in enumerate(raws, int(first))]
+        return found
+
+    def _deliver(self, raw: bytes, name: bytes, number: int, note: bytes) -> Delivery | tuple[Tag, bytes, str]:
+        queue = self._queue_of.get(name)
+        if queue is None:
+            queue = self._queue_of[name] = self._keys.queue_of(name)
+        delivery = deliver(raw, queue, number, name, note)
+        if isinstance(delivery, Quarantined):
+            return Tag(number, name, 0), raw, delivery.reason
+        return delivery
+
+    def _sift(
+        self, lease: Lease, taken: list[Delivery | tuple[Tag, bytes, str]], now: float, server: float
+    ) -> list[Delivery]:
+        """Put away what is not due or is left to others, bury what is no message; return the rest."""
+        good: list[Delivery] = []
+        away: list[Any] = []
+        for item in taken:
+            if isinstance(item, tuple):
+                tag, raw, reason = item
+                letter = letter_of_raw(raw, self._queue_of[tag.list], reason, now)
+                away += (tag.list, tag.number, 2, "dead", letter)
+            elif item.due > server and not item.ticket:
+                away += (item.tag.list, item.tag.number, 2, "park", repr(item.due))
+            elif lease.without and item.task in lease.without:
+                away += (item.tag.list, item.tag.number, 2, "park", repr(server + _ROUND))
+            else:
+                good.append(item)
+        if away:
+            self._client.script(COMMIT, self._both, [lease.owner, "", *away])
+        return good
+
+    # --- keeping -------------------------------------------------------------------------------------------
+
+    def start(self, owner: str, tickets: Sequence[tuple[Any, int, int]]) -> list[Any]:
+        """Write tickets; return the tags that the owner does not hold any more."""
+        stale: list[Any] = []
+        args: list[Any] = [owner]
+        tags: dict[bytes, Any] = {}
+        for tag, token, ticket in tickets:
+            if not isinstance(tag, Tag) or tag.token != token:
+                stale.append(tag)
+                continue
+            tags[b"%d" % tag.number] = tag
+            args += (tag.list, tag.number, b"%d %d " % (tag.bumps, ticket))
+        if tags:
+            stale += [tags[number] for number in self._client.script(START, [self._keys.prefix], args)]
+        return stale
+
+    def extend(self, owner: str, seconds: float, now: float) -> bool:
+        """Keep the leases of `owner`; False, once, when messages have been taken from it."""
+        queues, _ = self._registered.get(owner, ((), 0.0))
+        args = [owner, repr(float(seconds)), server_now(now), *queues]
+        return not self._client.script(EXTEND, [self._keys.prefix], args)
+
+    # --- taking over and taking in -------------------------------------------------------------------------
+
+    def recover(self, lease: Lease, now: float) -> list[Delivery]:
+        """Take over from owners whose deadline has passed or that are known to be dead."""
+        number, again = self._calls["recover"].begin(lease.owner)
+        lists = [name for _, name in self._keys.lists_of(lease.queues)]
+        args = [
+            lease.owner,
+            server_now(now),
+            repr(float(lease.seconds)),
+            min(lease.limit, _MOST),
+            number,
+            again,
+            repr(_KEEP),
+        ]
+        args += [len(lease.dead), *lease.dead, len(lists), *lists]
+        try:
+            server, found = self._client.script(RECOVER, [self._keys.prefix], args)
+            taken = [self._deliver(raw, name, int(number), note) for name, number, raw, note in found]
+            # Among it may be what a dead owner had not looked at yet: not due, or no message.
+            kept = self._sift(lease._replace(without=()), taken, now, float(server))
+        except OperationalError:
+            self._calls["recover"].failed(lease.owner, number)
+            raise
+        self._calls["recover"].ended(lease.owner)
+        return kept
+
+    def adopt(self, lease: Lease, deliveries: Sequence[Delivery], now: float) -> list[Delivery]:
+        """Store messages as leased to `lease.owner`; return them as they are held here."""
+        if not deliveries:
+            return []
+        number, again = self._calls["adopt"].begin(lease.owner)
+        args: list[Any] = [lease.owner, server_now(now), repr(float(lease.seconds)), number, again]
+        raws = []
+        for item in deliveries:
+            counts = Counts(max(item.token - 1, 0), item.crashes, item.offers)
+            name = self._keys.list_of(item.queue, item.priority)
+            self._queue_of[name] = item.queue
+            raws.append((name, pack(item, item.published or now, counts)))
+            args += (*raws[-1], f"0 {item.ticket} {item.former_owner}")
+        try:
+            first = int(self._client.script(ADOPT, [self._keys.prefix], args))
+        except OperationalError:
+            self._calls["adopt"].failed(lease.owner, number)
+            raise
+        self._calls["adopt"].ended(lease.owner)
+        return [
+            _adopted(item, name, first + n) for n, (item, (name, _)) in enumerate(zip(deliveries, raws, strict=True))
+        ]
+
+
+def _adopted(item: Delivery, name: bytes, number: int) -> Delivery:
+    token = max(item.token - 1, 0) + 1
+    fields = {field: getattr(item, field) for field in Delivery.__struct_fields__}
+    return Delivery(**{**fields, "token": token, "tag": Tag(number, name, token)})

@@ -1,0 +1,46 @@
+-- owner, call, then for each settlement: list, number, how many of the arguments that follow are its effects:
+--   record <id> <seconds> <meta> <final> · push <list> <envelope> · front <list> <envelope> ·
+--   wait <list> <envelope> <due> · dead <letter> ·
+--   park <due> (the message itself) ·
+--   part <group> <index> <payload> <size> <effects of its body> (with how many they are)
+-- Answers the numbers of those that were not held, nothing of which is applied.
+local owner, stale, gone = ARGV[1], {}, {}
+local effects = {}
+
+function effects.record(n) put_record(ARGV[n], ARGV[n + 1], ARGV[n + 2], ARGV[n + 3]) return n + 4 end
+function effects.push(n) redis.call('LPUSH', P .. ARGV[n], ARGV[n + 1]) return n + 2 end
+function effects.front(n) redis.call('RPUSH', P .. ARGV[n], ARGV[n + 1]) return n + 2 end
+function effects.wait(n) schedule(ARGV[n], ARGV[n + 1], ARGV[n + 2]) return n + 3 end
+function effects.park(n, list, raw) schedule(list, raw, ARGV[n]) return n + 1 end
+function effects.dead(n) bury(ARGV[n]) return n + 1 end
+
+local function apply(n, last, list, raw)
+  while n <= last do n = effects[ARGV[n]](n + 1, list, raw) end
+end
+
+function effects.part(n)
+  local last = n + 4 + tonumber(ARGV[n + 4])
+  if join_part(ARGV[n], ARGV[n + 1], ARGV[n + 2], ARGV[n + 3]) then
+    confirm_group(ARGV[n])
+    apply(n + 5, last)
+  end
+  return last + 1
+end
+
+local n = 3
+while n <= #ARGV do
+  local list, number, count = ARGV[n], ARGV[n + 1], tonumber(ARGV[n + 2])
+  local raw = count == 2 and ARGV[n + 3] == 'park' and redis.call('HGET', held_key(owner, list), number)
+  if redis.call('HDEL', held_key(owner, list), number) == 1 then
+    gone[#gone + 1] = number
+    apply(n + 3, n + 2 + count, list, raw)
+  else
+    stale[#stale + 1] = number
+  end
+  n = n + 3 + count
+end
+if #gone > 0 then in_chunks('HDEL', P .. 'umbel.notes.' .. owner, gone) end
+if ARGV[2] ~= '' then
+  redis.call('SET', P .. 'umbel.settled.' .. owner, ARGV[2] .. ' ' .. table.concat(stale, ' '), 'EX', 86400)
+end
+return stale

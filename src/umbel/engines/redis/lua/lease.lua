@@ -1,0 +1,83 @@
+-- owner, now, seconds, limit, call, again, register, drain, number of queues, queue…, share, (list, index of queue)…
+-- Answers {now, next due or '', entries, again, whether anything is revoked}; an entry is {list, first number, raw…},
+-- or {list, number, raw, note} again.
+local owner, now, limit, call = ARGV[1], clock(ARGV[2]), tonumber(ARGV[4]), ARGV[5]
+local deadline = now + tonumber(ARGV[3])
+local queues = tonumber(ARGV[9])
+local at = 10 + queues
+local share = tonumber(ARGV[at])
+local revoked = redis.call('EXISTS', (KEYS[2] or P) .. 'umbel.revoked')
+local text = string.format('%.17g', now)
+
+even_when_full()
+local fresh = redis.call('ZADD', P .. 'umbel.owners', deadline, owner) == 1
+if fresh or ARGV[7] == '1' then
+  local lists = {}
+  for n = at + 1, #ARGV, 2 do lists[#lists + 1] = ARGV[n] end
+  if #lists > 0 then in_chunks('SADD', P .. 'umbel.lists.' .. owner, lists) end
+  for n = 10, at - 1 do
+    redis.call('ZADD', P .. 'umbel.consumers.' .. ARGV[n], deadline, owner)
+    redis.call('ZREMRANGEBYSCORE', P .. 'umbel.consumers.' .. ARGV[n], '-inf', '(' .. text)
+    redis.call('SADD', P .. 'umbel.queues', ARGV[n])
+  end
+end
+if ARGV[6] == '1' then
+  local found = taken_before(owner, call)
+  if found then return {text, '', found, 1, revoked} end
+end
+promote(now)
+
+local entries, total, per_queue = {}, 0, {}
+local of_list = {}
+
+local function take(list, key, queue, most)
+  if most <= 0 then return end
+  local raws = redis.call('RPOP', key, most)
+  if not raws or #raws == 0 then return end
+  local entry = of_list[list]
+  if not entry then
+    entry = {list, 0}
+    of_list[list] = entry
+    entries[#entries + 1] = entry
+  end
+  for _, raw in ipairs(raws) do entry[#entry + 1] = raw end
+  total = total + #raws
+  per_queue[queue] = (per_queue[queue] or 0) + #raws
+end
+
+if ARGV[8] == '1' then
+  for n = at + 1, #ARGV, 2 do
+    local staged = staged_key(owner, ARGV[n])
+    take(ARGV[n], staged, ARGV[n + 1], limit - total)
+    while true do
+      local raw = redis.call('LPOP', staged)
+      if not raw then break end
+      redis.call('RPUSH', P .. ARGV[n], raw)
+    end
+  end
+end
+for n = at + 1, #ARGV, 2 do
+  local queue = ARGV[n + 1]
+  take(ARGV[n], P .. ARGV[n], queue, math.min(limit - total, share - (per_queue[queue] or 0)))
+end
+if total < limit and queues > 1 then
+  for n = at + 1, #ARGV, 2 do take(ARGV[n], P .. ARGV[n], ARGV[n + 1], limit - total) end
+end
+
+if total == 0 then
+  return {text, redis.call('ZRANGE', P .. 'umbel.scheduled', 0, 0, 'WITHSCORES')[2] or '', entries, 0, revoked}
+end
+local number = redis.call('INCRBY', P .. 'umbel.tag', total) - total
+redis.call('SET', P .. 'umbel.call.' .. owner, call .. ' ' .. string.format('%.0f', number + 1) .. ' ' .. total,
+  'EX', 86400)
+for _, entry in ipairs(entries) do
+  local fields = {}
+  entry[2] = string.format('%.0f', number + 1)
+  for n = 3, #entry do
+    number = number + 1
+    fields[#fields + 1] = string.format('%.0f', number)
+    fields[#fields + 1] = entry[n]
+  end
+  in_chunks('HSET', held_key(owner, entry[1]), fields)
+end
+return {text, '', entries, 0, revoked}

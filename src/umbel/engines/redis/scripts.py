@@ -1,0 +1,44 @@
+"""The Lua scripts of the broker: each is one step that Redis takes whole or not at all."""
+
+from __future__ import annotations
+
+from importlib import resources
+
+from umbel.engines.redis.connection import Script
+
+__all__ = [
+    "ADOPT",
+    "BURY",
+    "COMMIT",
+    "DEPTH",
+    "DROP",
+    "EXTEND",
+    "LEASE",
+    "PUBLISH",
+    "PURGE",
+    "RECOVER",
+    "REVIVE",
+    "START",
+]
+
+_FOLDER = resources.files("umbel.engines.redis") / "lua"
+
+
+def load_script(name: str, *parts: str) -> Script:
+    """Return a script of these parts; what they share stands in front of each."""
+    texts = [_FOLDER.joinpath(f"{part}.lua").read_text("utf-8") for part in ("prelude", *parts, name)]
+    return Script(name, "\n".join(texts))
+
+
+LEASE = load_script("lease")
+START = load_script("start")
+EXTEND = load_script("extend")
+COMMIT = load_script("commit", "put_record", "groups")
+RECOVER = load_script("recover")
+ADOPT = load_script("adopt")
+PUBLISH = load_script("publish")
+DEPTH = load_script("depth")
+PURGE = load_script("purge")
+REVIVE = load_script("revive")
+BURY = load_script("bury")
+DROP = load_script("drop")

@@ -1,0 +1,192 @@
+"""Publishing: one LPUSH for each list, several in one round trip; what may have been stored already is looked for."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from umbel.core.errors import OperationalError
+from umbel.core.message import Message
+from umbel.engine.seam import Refusal
+from umbel.engines.redis.connection import Client
+from umbel.engines.redis.envelopes import pack
+from umbel.engines.redis.exchanges import Exchanges, unroutable
+from umbel.engines.redis.keys import Keys
+from umbel.engines.redis.now import server_now
+from umbel.engines.redis.scripts import PUBLISH
+
+__all__ = ["Addressed", "Sending"]
+
+#: How many envelopes and bytes one LPUSH carries at most, so that no command holds Redis up for long.
+_MOST, _MOST_BYTES = 500, 1_000_000
+#: How many messages are remembered of which nobody knows whether they were stored.
+_REMEMBERED = 20_000
+
+
+class Addressed(NamedTuple):
+    """An envelope and the queue it goes to; `index` is the place of its message in the batch."""
+
+    index: int
+    queue: str
+    list: bytes
+    raw: bytes
+    due: float
+
+
+class Sending:
+    """The way in of one broker."""
+
+    def __init__(self, client: Client, keys: Keys, exchanges: Exchanges) -> None:
+        self._client = client
+        self._keys = keys
+        self._exchanges = exchanges
+        self._lock = threading.Lock()
+        #: Messages whose last publishing may or may not have been carried out, by identity: a caller that tries
+        #: again comes with the same objects.
+        self._unsure: dict[int, tuple[Message, list[Addressed]]] = {}
+        self._lists: dict[tuple[str, int], bytes] = {}
+
+    def publish(self, messages: Sequence[Message], now: float) -> list[Refusal]:
+        """Store the messages; return those that no queue is bound for or that Redis would not take."""
+        if len(messages) == 1 and not self._unsure:
+            message = messages[0]
+            if not message.exchange and message.due <= now:
+                self._publish_one(message, now)
+                return []
+        if not messages:
+            return []
+        refusals: list[Refusal] = []
+        addressed, again = self._address(messages, now, refusals)
+        try:
+            if again or any(item.due > now for item in addressed):
+                refusals += self._scripted(addressed, again, now)
+            else:
+                refusals += self._plain(addressed)
+        except OperationalError as error:
+            if getattr(error, "maybe_done", True):
+                self._remember(messages, addressed)
+            raise
+        if again:
+            self._forget(messages)
+        return sorted(refusals, key=lambda refusal: refusal.index)
+
+    def _publish_one(self, message: Message, now: float) -> None:
+        """The short way of most calls."""
+        raw = pack(message, now)
+        kept = (message.queue, message.priority)
+        name = self._lists.get(kept)
+        try:
+            if name is None:
+                name = self._keys.list_of(*kept)
+                # The first message of this process for a queue makes the queue known.
+                _first_error(self._client.pipeline(
+                    [
+                        ("LPUSH", self._keys.key(name), raw),
+                        ("SADD", self._keys.key(b"umbel.queues"), message.queue),
+                    ]
+                ))  # fmt: skip
+                self._keep_list(kept, name)
+            else:
+                self._client.call("LPUSH", self._keys.key(name), raw)
+        except OperationalError as error:
+            if getattr(error, "maybe_done", True):
+                self._remember([message], [Addressed(0, message.queue, self._keys.list_of(*kept), raw, 0.0)])
+            raise
+
+    def _keep_list(self, kept: tuple[str, int], name: bytes) -> None:
+        if len(self._lists) < 10_000:
+            self._lists[kept] = name
+
+    # --- addresses -----------------------------------------------------------------------------------------
+
+    def _address(
+        self, messages: Sequence[Message], now: float, refusals: list[Refusal]
+    ) -> tuple[list[Addressed], bool]:
+        """Return where everything goes, and whether some of it may be stored already."""
+        addressed: list[Addressed] = []
+        again = False
+        for index, message in enumerate(messages):
+            known = self._unsure.get(id(message))
+            if known is not None and known[0] is message:
+                again = True
+                addressed += [item._replace(index=index) for item in known[1]]
+                continue
+            queues = self._exchanges.route(message)
+            if not queues:
+                refusals.append(Refusal(index, unroutable(message)))
+            addressed += [self.address(message, queue, now, index) for queue in queues]
+        return addressed, again
+
+    def address(self, message: Message, queue: str, now: float, index: int = 0) -> Addressed:
+        """Return the envelope of a message for one queue."""
+        due = message.due if message.due > now else 0.0
+        kept = (queue, message.priority)
+        name = self._lists.get(kept) or self._keys.list_of(queue, message.priority)
+        return Addressed(index, queue, name, pack(message, now), due)
+
+    def _remember(self, messages: Sequence[Message], addressed: Sequence[Addressed]) -> None:
+        by_index: dict[int, list[Addressed]] = {}
+        for item in addressed:
+            by_index.setdefault(item.index, []).append(item)
+        with self._lock:
+            for index, items in by_index.items():
+                self._unsure[id(messages[index])] = (messages[index], items)
+            while len(self._unsure) > _REMEMBERED:
+                del self._unsure[next(iter(self._unsure))]
+
+    def _forget(self, messages: Sequence[Message]) -> None:
+        with self._lock:
+            for message in messages:
+                self._unsure.pop(id(message), None)
+
+    # --- ways ----------------------------------------------------------------------------------------------
+
+    def _plain(self, addressed: Sequence[Addressed]) -> list[Refusal]:
+        by_list: dict[bytes, list[Addressed]] = {}
+        for item in addressed:
+            by_list.setdefault(item.list, []).append(item)
+        pushes = [(name, chunk) for name, items in by_list.items() for chunk in _chunks(items)]
+        commands: list[tuple[Any, ...]] = [
+            ("LPUSH", self._keys.key(name), *[item.raw for item in chunk]) for name, chunk in pushes
+        ]
+        fresh = {item.queue for item in addressed if (item.queue, 0) not in self._lists}
+        if fresh:
+            commands.append(("SADD", self._keys.key(b"umbel.queues"), *sorted(fresh)))
+        answers = self._client.pipeline(commands)
+        for queue in fresh:
+            self._keep_list((queue, 0), self._keys.list_of(queue))
+        failed = [answer for answer in answers[: len(pushes)] if isinstance(answer, Exception)]
+        if failed and len(failed) == len(pushes):
+            raise failed[0]
+        return [
+            Refusal(item.index, answer)
+            for (_, chunk), answer in zip(pushes, answers, strict=False)
+            if isinstance(answer, Exception)
+            for item in chunk
+        ]
+
+    def _scripted(self, addressed: Sequence[Addressed], again: bool, now: float) -> list[Refusal]:
+        for chunk in _chunks(addressed):
+            args: list[Any] = [server_now(now), "1" if again else "0"]
+            for item in chunk:
+                args += (item.list, item.queue, item.raw, repr(item.due) if item.due else "")
+            self._client.script(PUBLISH, [self._keys.prefix], args)
+        return []
+
+
+def _chunks(items: Sequence[Addressed]) -> list[list[Addressed]]:
+    chunks: list[list[Addressed]] = []
+    size = 0
+    for item in items:
+        if not chunks or len(chunks[-1]) >= _MOST or size + len(item.raw) > _MOST_BYTES:
+            chunks.append([])
+            size = 0
+        chunks[-1].append(item)
+        size += len(item.raw)
+    return chunks
+
+
+def _first_error(answers: Sequence[Any]) -> None:
+    if isinstance(answers[0], Exception):
+        raise answers[0]

@@ -1,0 +1,182 @@
+"""Settlements: the end of a lease and everything that comes of it, as one step; of a stale one nothing is applied."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from umbel.core.errors import OperationalError
+from umbel.core.head import Quarantined
+from umbel.core.message import End, Message, Part, Record, Settlement
+from umbel.core.states import READY_STATES
+from umbel.engines.redis.connection import Client
+from umbel.engines.redis.dead import letter_of, letter_of_raw
+from umbel.engines.redis.envelopes import Counts, Tag, deliver, read_counts, repack
+from umbel.engines.redis.exchanges import Exchanges, unroutable
+from umbel.engines.redis.keys import Keys
+from umbel.engines.redis.scripts import COMMIT
+from umbel.engines.redis.sending import Sending
+from umbel.engines.redis.store import seconds_left
+
+__all__ = ["Settling"]
+
+#: The most arguments of one script call; what is more goes into the next one.
+_MOST_ARGUMENTS = 20_000
+
+_Effects = Callable[[Settlement, float], list[Any]]
+
+
+class Settling:
+    """The ends of leases of one broker."""
+
+    def __init__(self, client: Client, keys: Keys, sending: Sending, exchanges: Exchanges) -> None:
+        self._client = client
+        self._keys = keys
+        self._sending = sending
+        self._exchanges = exchanges
+        self._name = os.urandom(6).hex()
+        self._numbers = itertools.count(1)
+        self._lock = threading.Lock()
+        #: Owner → its last call and that call's tags, if nobody knows whether it was carried out.
+        self._unsure: dict[str, tuple[str, frozenset[Tag]]] = {}
+
+    def settle(self, owner: str, settlements: Sequence[Settlement], now: float) -> list[Any]:
+        """End leases; return the tags that were stale."""
+        return self._apply(owner, settlements, now, None)
+
+    def commit(self, owner: str, settlements: Sequence[Settlement], now: float) -> list[Any]:
+        """Apply record, follow-ups, parts and end of lease of each settlement; return the tags that were stale."""
+        return self._apply(owner, settlements, now, self._effects)
+
+    # --- calls ---------------------------------------------------------------------------------------------
+
+    def _apply(self, owner: str, settlements: Sequence[Settlement], now: float, effects: _Effects | None) -> list[Any]:
+        with self._lock:
+            done = self._look_back(owner)
+            stale, fresh = list[Any](), list[Settlement]()
+            for settlement in settlements:
+                tag = settlement.tag
+                if tag in done:
+                    # Carried out by the call whose reply was lost.
+                    stale += [tag] if done[tag] else []
+                elif isinstance(tag, Tag) and tag.token == settlement.token:
+                    fresh.append(settlement)
+                else:
+                    stale.append(tag)
+            raws = self._raws(owner, fresh)
+            batch: list[tuple[Settlement, list[Any]]] = []
+            size = 0
+            for settlement in fresh:
+                arguments = self._end(settlement, raws, now) + (effects(settlement, now) if effects else [])
+                if size + len(arguments) > _MOST_ARGUMENTS:
+                    stale += self._call(owner, batch)
+                    batch, size = [], 0
+                batch.append((settlement, arguments))
+                size += len(arguments) + 3
+            return stale + (self._call(owner, batch) if batch else [])
+
+    def _call(self, owner: str, batch: Sequence[tuple[Settlement, list[Any]]]) -> list[Any]:
+        number = f"{self._name}.{next(self._numbers)}"
+        args: list[Any] = [owner, number]
+        tags: dict[bytes, Any] = {}
+        for settlement, arguments in batch:
+            tag = settlement.tag
+            tags[b"%d" % tag.number] = tag
+            args += (tag.list, tag.number, len(arguments), *arguments)
+        try:
+            stale = self._client.script(COMMIT, [self._keys.prefix, self._client.result_prefix], args)
+        except OperationalError as error:
+            if getattr(error, "maybe_done", True):
+                self._unsure[owner] = (number, frozenset(tags.values()))
+            raise
+        return [tags[name] for name in stale]
+
+    def _look_back(self, owner: str) -> dict[Any, bool]:
+        """Return what a call whose reply was lost has settled: tag → whether it was stale."""
+        unsure = self._unsure.get(owner)
+        if unsure is None:
+            return {}
+        number, tags = unsure
+        last = (self._client.call("GET", self._keys.of_owner("settled", owner)) or b"").split()
+        del self._unsure[owner]
+        if not last or last[0] != number.encode():
+            return {}
+        stale = set(last[1:])
+        return {tag: b"%d" % tag.number in stale for tag in tags}
+
+    # --- ends ----------------------------------------------------------------------------------------------
+
+    def _raws(self, owner: str, settlements: Sequence[Settlement]) -> dict[Tag, bytes]:
+        """Fetch the envelopes of the messages that go back or die: what they carry changes."""
+        tags = [settlement.tag for settlement in settlements if settlement.end is not End.DONE]
+        if not tags:
+            return {}
+        answers = self._client.pipeline([("HGET", self._keys.held(owner, tag.list), tag.number) for tag in tags])
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        return {tag: raw for tag, raw in zip(tags, answers, strict=True) if raw is not None}
+
+    def _end(self, settlement: Settlement, raws: dict[Tag, bytes], now: float) -> list[Any]:
+        """Return what becomes of the message itself."""
+        end, tag = settlement.end, settlement.tag
+        raw = raws.get(tag)
+        if raw is None:
+            return []
+        counts = read_counts(raw)
+        if end is End.DEAD:
+            queue = self._keys.queue_of(tag.list)
+            found = deliver(raw, queue, 0, b"")
+            id_ = "" if isinstance(found, Quarantined) else found.id
+            return ["dead", letter_of_raw(raw, queue, settlement.reason, now, id_=id_, crashes=counts.crashes)]
+        counts = Counts(
+            tag.token,
+            counts.crashes + (end is End.CRASHED),
+            counts.offers + (end is End.OFFER),
+            counts.head,
+            counts.due,
+            counts.expires,
+            counts.published,
+        )
+        back = repack(raw, counts)
+        if end is not End.RELEASE and settlement.due > now:
+            return ["wait", tag.list, back, repr(settlement.due)]
+        return ["front" if end is End.RELEASE else "push", tag.list, back]
+
+    # --- what comes of it ----------------------------------------------------------------------------------
+
+    def _effects(self, settlement: Settlement, now: float) -> list[Any]:
+        args: list[Any] = []
+        if settlement.record is not None:
+            args += self._record(settlement.record, now)
+        for message in settlement.publish:
+            args += self._publish(message, now)
+        for part in settlement.parts:
+            args += self._part(part, now)
+        return args
+
+    def _record(self, record: Record, now: float) -> list[Any]:
+        final = "1" if record.state in READY_STATES else "0"
+        return ["record", record.id, seconds_left(record.expires, now), record.meta, final]
+
+    def _publish(self, message: Message, now: float) -> list[Any]:
+        queues = self._exchanges.route(message)
+        if not queues:
+            item = self._sending.address(message, message.queue, now)
+            return ["dead", letter_of(message, item.raw, str(unroutable(message)), now)]
+        args: list[Any] = []
+        for queue in queues:
+            item = self._sending.address(message, queue, now)
+            if item.due:
+                args += ("wait", item.list, item.raw, repr(item.due))
+            else:
+                args += ("push", item.list, item.raw)
+        return args
+
+    def _part(self, part: Part, now: float) -> list[Any]:
+        body = self._publish(part.body, now) if part.body is not None else []
+        size = "" if part.size is None else part.size
+        return ["part", part.group, part.index, part.payload, size, len(body), *body]

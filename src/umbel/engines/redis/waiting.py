@@ -1,0 +1,211 @@
+"""How an idle consumer waits: for each list one connection blocks in BLMOVE into the owner's own staging list.
+
+A message wakes exactly one waiting connection and is safe from the moment it is moved: `recover` finds what is staged.
+Before a consumer goes busy its connections are disarmed, so that none of them takes what another could run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from umbel.core.errors import OperationalError
+from umbel.engines.redis.connection import NOTHING, Client, Link
+from umbel.engines.redis.keys import DUE_CHANNEL, Keys
+
+__all__ = ["LONGEST_BLOCK", "Place", "Places"]
+
+#: The longest that the server lets a connection block (seconds); a dead owner's connections take nothing after that.
+LONGEST_BLOCK = 30.0
+#: How long the reply of a disarmed connection is waited for (seconds).
+_DISARM = 2.0
+
+
+class Place:
+    """Where one owner waits in this process. Used by one thread, but for `wake`."""
+
+    def __init__(self, client: Client, keys: Keys, owner: str) -> None:
+        self._client = client
+        self._keys = keys
+        self._owner = owner
+        self._links: dict[bytes, Link] = {}
+        self._armed: dict[bytes, Link] = {}
+        self._news: Link | None = None
+        self._bell = os.pipe()
+        for end in self._bell:
+            os.set_blocking(end, False)
+        self._woken = False
+        #: Whether anything may ever have been staged here.
+        self.staged = False
+
+    # --- waiting -------------------------------------------------------------------------------------------
+
+    def wait(self, lists: Sequence[bytes], seconds: float) -> None:
+        """Block until a message has been staged, a new earliest due time is told, `wake` or the time is over."""
+        try:
+            self._listen()
+            self._arm(lists, seconds)
+            self._poll(seconds)
+        except OperationalError:
+            self.drop()
+            raise
+
+    def _listen(self) -> None:
+        if self._news is None:
+            self._news = self._client.open()
+            self._news.send("SUBSCRIBE", self._keys.key(DUE_CHANNEL))
+            # Its confirmation: what is published from now on is heard.
+            self._news.receive(_DISARM)
+
+    def _arm(self, lists: Sequence[bytes], seconds: float) -> None:
+        for name in [name for name in self._links if name not in lists]:
+            self._links.pop(name).close()
+        self.staged = True
+        block = f"{min(seconds + 1.0, LONGEST_BLOCK):.3f}"
+        for name in lists:
+            if name in self._armed:
+                continue
+            link = self._links.get(name)
+            if link is None:
+                link = self._links[name] = self._client.open()
+            self._armed[name] = link
+            staged = self._keys.staged(self._owner, name)
+            link.send("BLMOVE", self._keys.key(name), staged, "RIGHT", "LEFT", block)
+
+    def _poll(self, seconds: float) -> None:
+        poll = select.poll()
+        poll.register(self._bell[0], select.POLLIN)
+        assert self._news is not None
+        by_fd = {link.fileno(): name for name, link in self._armed.items()}
+        for fd in (*by_fd, self._news.fileno()):
+            poll.register(fd, select.POLLIN)
+        # What came before the poll began lies in the buffers of the links.
+        if self._woken or self._heard() or self._arrived(self._armed):
+            return
+        for fd, _ in poll.poll(max(0.0, min(seconds, LONGEST_BLOCK)) * 1000):
+            if fd in by_fd:
+                self._arrived([by_fd[fd]])
+            elif fd == self._news.fileno():
+                self._heard()
+
+    def _heard(self) -> bool:
+        heard = False
+        while self._news is not None and self._news.receive(0.0) is not NOTHING:
+            heard = True
+        return heard
+
+    def _arrived(self, names: Sequence[bytes] | dict[bytes, Link]) -> bool:
+        """Take the replies that have come; those links are not armed any more."""
+        came = False
+        for name in list(names):
+            if self._armed[name].receive(0.0) is not NOTHING:
+                del self._armed[name]
+                came = True
+        return came
+
+    # --- disarming -----------------------------------------------------------------------------------------
+
+    def unblock(self) -> list[tuple[Any, ...]]:
+        """Return the commands that end what blocks at the server; send them in front of the lease."""
+        return [("CLIENT", "UNBLOCK", link.id) for link in self._armed.values()]
+
+    def disarmed(self, answers: Sequence[Any]) -> bool:
+        """Take in the answers to `unblock`; True when something may have been staged after the lease."""
+        late = False
+        for name, answer in zip(list(self._armed), answers, strict=True):
+            link = self._armed.pop(name)
+            try:
+                if answer == 1:
+                    reply = link.receive(_DISARM)
+                else:
+                    # Its reply is on the way, or the server has not read its BLMOVE yet.
+                    reply = link.receive(0.0)
+                    late = late or reply is NOTHING
+                    reply = self._insist(link) if reply is NOTHING else reply
+            except OperationalError:
+                reply = NOTHING
+            if reply is NOTHING:
+                late = True
+                self._links.pop(name, None)
+                link.close()
+        return late
+
+    def _insist(self, link: Link) -> Any:
+        until = time.monotonic() + _DISARM
+        while time.monotonic() < until:
+            reply = link.receive(0.005)
+            if reply is not NOTHING:
+                return reply
+            self._client.call("CLIENT", "UNBLOCK", link.id)
+        return NOTHING
+
+    # --- other threads, and the end ------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """End the wait, or the next one; safe from any thread."""
+        self._woken = True
+        with contextlib.suppress(OSError):
+            os.write(self._bell[1], b"!")
+
+    def woken(self) -> bool:
+        """Tell, once, whether `wake` was called."""
+        if not self._woken:
+            return False
+        with contextlib.suppress(OSError):
+            os.read(self._bell[0], 4096)
+        self._woken = False
+        return True
+
+    def drop(self) -> None:
+        """Close the connections; the next wait opens others."""
+        links = [*self._links.values(), *([self._news] if self._news is not None else [])]
+        self._links, self._armed, self._news = {}, {}, None
+        for link in links:
+            link.close()
+
+    def close(self) -> None:
+        """Close everything."""
+        self.drop()
+        for end in self._bell:
+            os.close(end)
+
+
+class Places:
+    """The places of all owners in this process; after a fork the child has none of its parent's."""
+
+    def __init__(self, client: Client, keys: Keys) -> None:
+        self._client = client
+        self._keys = keys
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+        self._places: dict[str, Place] = {}
+
+    def of(self, owner: str) -> Place:
+        """Return the place of an owner."""
+        with self._lock:
+            if self._pid != os.getpid():
+                # The connections belong to the parent: closing our ends of them says nothing to the server.
+                for place in self._places.values():
+                    place.close()
+                self._places, self._pid = {}, os.getpid()
+            place = self._places.get(owner)
+            if place is None:
+                place = self._places[owner] = Place(self._client, self._keys, owner)
+            return place
+
+    def wake(self) -> None:
+        """End every wait of this process, or the next one."""
+        for place in list(self._places.values()):
+            place.wake()
+
+    def close(self) -> None:
+        """Close every place."""
+        with self._lock:
+            for place in self._places.values():
+                place.close()
+            self._places = {}
