@@ -15,11 +15,11 @@ DEMO_READY := $(DEMO_VENV)/.installed
 JOBS ?= 2
 ROUNDS ?= 3
 # Arguments for pytest, e.g. make unit TESTS="tests/core -k codec".
-TESTS ?= tests --ignore=tests/process
+TESTS ?= tests --ignore=tests/process --ignore=tests/interop
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test lint types servers unit process check fmt bench bench-redis bench-rabbitmq clean
+.PHONY: help setup demo test lint types servers unit process interop check fmt bench bench-redis bench-rabbitmq clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -42,7 +42,7 @@ $(DEMO_READY): pyproject.toml scripts/make_venv.py
 demo: $(DEMO_READY)  ## real work on a SQLite file, with kill -9 in the middle; about half a minute
 	@$(DEMO_VENV)/bin/python examples/stdlib_demo/run.py $(DEMO_ARGS)
 
-test: lint types unit process  ## everything that has to pass: lint, types, all tests
+test: lint types unit process interop  ## everything that has to pass: lint, types, all tests
 
 lint: $(READY)  ## ruff (rules and format) and the import contracts
 	$(BIN)/ruff check .
@@ -63,6 +63,10 @@ unit: $(READY) servers  ## the tests that share the machine well, in parallel (T
 process: $(READY) servers  ## the tests that kill real processes
 	$(BIN)/python -m pytest -q -n $(JOBS) tests/process
 
+interop: $(READY) servers  ## the tests beside real Celery, which gets an environment of its own
+	@$(BIN)/python -m tests.interop.environment
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup tests/interop
+
 check: test demo  ## what to run before handing in: test, then the demo
 
 fmt: $(READY)  ## format the code and mend what ruff can mend
@@ -76,4 +80,4 @@ bench-redis bench-rabbitmq: bench-%: $(READY)  ## the same on Redis alone, or on
 	$(BIN)/python bench/run.py --engines $* --rounds $(ROUNDS) $(if $(QUICK),--quick)
 
 clean:  ## remove what the other commands made
-	rm -rf $(VENV) $(DEMO_VENV) .venv-bench build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(DEMO_VENV) .venv-bench .venv-interop .venv-interop.lock build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

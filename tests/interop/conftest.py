@@ -1,0 +1,65 @@
+"""One fleet for each broker, and for all tests of a run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.interop.environment import EnvironmentFailedError, python_with_celery
+from tests.interop.kit import Fleet
+from tests.servers import RabbitAddress, RedisServer
+
+
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    """Keep the tests of one broker on one of the parallel processes, so that each fleet starts once."""
+    for item in items:
+        for kind in ("redis", "rabbitmq"):
+            if "tests/interop" in item.nodeid and (kind in item.name or f"{kind}_fleet" in item.fixturenames):
+                item.add_marker(pytest.mark.xdist_group(f"interop-{kind}"))
+
+
+@pytest.fixture(scope="session")
+def celery_installed() -> None:
+    """Install Celery; skip where that fails, but not where CI=true."""
+    try:
+        python_with_celery()
+    except EnvironmentFailedError as error:
+        if os.environ.get("CI"):
+            pytest.fail(str(error), pytrace=False)
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def redis_fleet(
+    celery_installed: None, redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Fleet]:
+    """The fleet on Redis."""
+    url = redis_server.fresh_url()
+    fleet = Fleet("redis", url, url, tmp_path_factory.mktemp("redis-fleet"))
+    yield fleet
+    fleet.close()
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_fleet(
+    celery_installed: None,
+    rabbit_server: RabbitAddress,
+    redis_server: RedisServer,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Fleet]:
+    """The fleet on RabbitMQ, with results in Redis."""
+    folder = tmp_path_factory.mktemp("rabbitmq-fleet")
+    fleet = Fleet("rabbitmq", rabbit_server.fresh_url(), redis_server.fresh_url(), folder)
+    yield fleet
+    fleet.close()
+
+
+@pytest.fixture(params=["redis", "rabbitmq"])
+def fleet(request: pytest.FixtureRequest) -> Fleet:
+    """A fleet whose workers are both ready."""
+    found: Fleet = request.getfixturevalue(f"{request.param}_fleet")
+    found.celery_worker.wait_ready()
+    found.umbel_worker.wait_ready()
+    return found
