@@ -7,6 +7,9 @@ from typing import Any
 
 import msgspec
 
+#: The bit of a ticket (`Broker.start`) that says: acknowledged early, once started it must not run again.
+EARLY = 1
+
 
 class Message(msgspec.Struct, gc=False):
     """A task message on its way: where it goes, when it may run, and its opaque bytes.

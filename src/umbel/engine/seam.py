@@ -79,7 +79,8 @@ class Broker(Protocol):
         """Store the messages in one step; on return all but the refused ones are stored.
 
         A message whose (id, generation) is stored already counts as stored. Through a named exchange a message
-        goes to every bound queue; with no queue bound it is refused as Unroutable.
+        goes to every bound queue; with no queue bound it is refused as Unroutable. A broker that does not remember
+        (`caps.remembers`) keeps the crash and offer counts of a Delivery that is published.
         """
 
     def lease(self, lease: Lease, now: float, wait: float = 0.0) -> list[Delivery]:

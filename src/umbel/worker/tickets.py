@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from umbel.core.message import EARLY
+
 _SLOT_BITS = 12
 
 
@@ -17,11 +19,11 @@ class Ticket(NamedTuple):
 
     def pack(self) -> int:
         """Return the ticket as an integer above zero."""
-        return (self.number << _SLOT_BITS | self.slot) << 1 | self.early
+        return (self.number << _SLOT_BITS | self.slot) << 1 | (EARLY if self.early else 0)
 
 
 def unpack(ticket: int) -> Ticket:
     """Read a ticket back."""
-    early = bool(ticket & 1)
+    early = bool(ticket & EARLY)
     rest = ticket >> 1
     return Ticket(rest >> _SLOT_BITS, rest & ((1 << _SLOT_BITS) - 1), early)

@@ -8,7 +8,7 @@ from bisect import insort
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from umbel.core.message import DeadLetter, Joined, Message, Part, Record
+from umbel.core.message import DeadLetter, Delivery, Joined, Message, Part, Record
 from umbel.core.states import READY_STATES
 from umbel.engines.memory.joins import Group
 
@@ -84,6 +84,8 @@ class State:
             return
         self.last_seq += 1
         stored = Stored(self.last_seq, message, queue, now)
+        if isinstance(message, Delivery):
+            stored.crashes, stored.offers = message.crashes, message.offers
         self.messages[stored.seq] = stored
         self.by_id.setdefault(message.id, set()).add(stored.seq)
         self.place(stored, message.due, now)

@@ -121,7 +121,7 @@ class RabbitBroker:
         if exchange and exchange not in self._exchanges:
             self._with_link(self._look_for_exchange, message)
         seconds = seconds_to_wait(message.due, now) if message.due else 0
-        content = write_content(message, now, delayed=seconds > 0)
+        content = write_content(message, now, _counts(message), delayed=seconds > 0)
         if seconds:
             routes = self._delayed(exchange, key, seconds)
             return [Outgoing(*route, content, message.body, message.id) for route in routes]
@@ -389,6 +389,13 @@ class RabbitBroker:
             consumer.close()
         self._consumers.clear()
         self.pool.close()
+
+
+def _counts(message: Message) -> dict[str, Any] | None:
+    """Return the headers with what is counted of a delivery that is published again; None for a plain message."""
+    if not isinstance(message, Delivery):
+        return None
+    return {name: value for name, value in ((CRASHES, message.crashes), (OFFERS, message.offers)) if value}
 
 
 def _count(channel: Any, name: str) -> int:
