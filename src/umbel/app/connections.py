@@ -11,7 +11,7 @@ from umbel.engine.failover import failover
 from umbel.engine.registry import open_engine, scheme_of
 from umbel.engine.seam import Engine
 
-__all__ = ["backend_options", "broker_options", "open_urls", "shared_options"]
+__all__ = ["backend_options", "broker_options", "is_rabbitmq", "open_urls", "shared_options"]
 
 _REDIS, _AMQP = "redis", "amqp"
 _FAMILIES: Mapping[str, str] = {
@@ -43,6 +43,11 @@ _BACKEND: Mapping[str, str] = {
     "redis_backend_credential_provider": "credential_provider",
 }
 _SHUFFLE = "shuffle"
+
+
+def is_rabbitmq(url: str) -> bool:
+    """Tell whether a URL names a RabbitMQ, which keeps no results."""
+    return _FAMILIES.get(scheme_of(url)) == _AMQP
 
 
 def broker_options(conf: Any, url: str) -> dict[str, Any]:

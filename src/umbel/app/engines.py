@@ -7,15 +7,19 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from umbel.app.connections import backend_options, broker_options, open_urls, shared_options
+from umbel.app.connections import backend_options, broker_options, is_rabbitmq, open_urls, shared_options
 from umbel.app.waiting import close_waiter
-from umbel.core.errors import ImproperlyConfigured
+from umbel.core.errors import ImproperlyConfigured, NotSupportedError
+from umbel.core.urls import mask_url
+from umbel.engine.registry import scheme_of
 from umbel.engine.seam import Broker, Bus, DeadLetters, Engine, Store
+from umbel.engine.shelf import shelve
 from umbel.engine.splitting import split
 
 __all__ = ["AppEngines"]
 
 _DISABLED = ("disabled", "disabled://")
+_RPC = "rpc"
 
 
 class AppEngines:
@@ -34,20 +38,37 @@ class AppEngines:
             return self._open()
 
     def _open(self) -> Engine:
-        conf = self.conf
         reading, writing = self._broker_urls()
-        backend = conf.result_backend
-        where = None if backend in _DISABLED else backend or reading
+        where = self._backend_url(reading)
         engine = self._opened_at(reading, shared_options if where == reading else broker_options)
-        if where is None:
-            engine = dataclasses.replace(engine, store=None, atomic=None)
-        elif where != reading:
-            engine = dataclasses.replace(engine, store=self._opened_at(where, backend_options).store, atomic=None)
+        results: Engine | None = engine
+        if where != reading:
+            results = self._opened_at(where, backend_options) if where not in ("", _RPC) else None
+            # Results that travel as messages are the broker's.
+            store = engine.store if where == _RPC else None if results is None else results.store
+            if where == _RPC and store is None:
+                raise NotSupportedError(
+                    f"{mask_url(reading)} carries no results as messages: name a Redis or SQLite URL in result_backend"
+                )
+            engine = dataclasses.replace(engine, store=store, atomic=None)
+        engine = shelve(engine, results)
         if writing != reading:
             engine = split(engine, self._opened_at(writing, broker_options))
-        self.__dict__["_engine"] = (conf.version, engine)
-        self.__dict__["_parts"] = (conf.version, engine.broker)
+        self.__dict__["_engine"] = (self.conf.version, engine)
+        self.__dict__["_parts"] = (self.conf.version, engine.broker)
         return engine
+
+    def _backend_url(self, broker_url: str) -> str:
+        """Where results are: a URL, "rpc" for messages of the broker, or "" for nowhere."""
+        backend = self.conf.result_backend
+        if backend in _DISABLED:
+            return ""
+        if backend and scheme_of(str(backend)) == _RPC:
+            return _RPC
+        if not backend or backend == self.conf.broker_url:
+            # Celery keeps no results unless told to; here they are where messages are, if that keeps any.
+            return "" if is_rabbitmq(broker_url) else broker_url
+        return str(backend)
 
     def _opened_at(self, url: str, options: Callable[[Any, str], dict[str, Any]]) -> Engine:
         opened: dict[str, Engine] = self.__dict__.setdefault("_opened", {})
@@ -90,8 +111,11 @@ class AppEngines:
         """Close every engine of this process; they open again when they are needed."""
         with self._lock:
             opened: dict[str, Engine] = self.__dict__.pop("_opened", {})
-            self.__dict__.pop("_engine", None)
+            whole: tuple[Any, Engine] | None = self.__dict__.pop("_engine", None)
             self.__dict__.pop("_parts", None)
+        if whole is not None:
+            # What was put around the engines may have opened something of its own.
+            whole[1].close()
         for engine in opened.values():
             if engine.store is not None:
                 close_waiter(engine.store)

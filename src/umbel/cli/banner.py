@@ -57,6 +57,8 @@ def _results(app: Any) -> str:
     url = app.conf.result_backend
     if not url or url == app.conf.broker_url:
         return "in the broker's database"
+    if str(url).startswith("rpc"):
+        return "messages to whoever asked"
     return mask_url(str(url))
 
 
