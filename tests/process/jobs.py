@@ -71,6 +71,15 @@ def _plain(app: Umbel) -> None:
             await asyncio.sleep(seconds)
         return value
 
+    @app.task(bind=True, name="lab.again", acks_late=True, max_retries=3)
+    def again(self: Any) -> str:
+        """Ask for one retry, then succeed."""
+        with told(self) as value:
+            pass
+        if not self.request.retries:
+            raise self.retry(countdown=0)
+        return value
+
 
 def _deadly(app: Umbel) -> None:
     def die(task: Any, signum: int, times: int) -> str:
