@@ -9,12 +9,13 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from umbel.app.execution import Job
+from umbel.app.execution import Job, Report
 from umbel.core.message import Delivery
 from umbel.worker.admission import Admitted
 from umbel.worker.executor import Down, Up
 from umbel.worker.frames import FrameReader, pack
 from umbel.worker.progress import Slot
+from umbel.worker.ring import RingReader
 
 #: Work that may wait in an executor behind the running task, in seconds of expected run time.
 HORIZON = 0.010
@@ -52,6 +53,8 @@ class Member:
     pid: int
     sock: socket.socket
     slot: Slot
+    #: Where its reports come in, beside the socket; None: all come through the socket.
+    ring: RingReader[Report] | None = None
     reader: FrameReader[Up] = field(default_factory=lambda: FrameReader(Up))
     assigned: dict[int, Assigned] = field(default_factory=dict)
     #: Expected seconds of work assigned and not reported, asynchronous tasks left out.

@@ -14,6 +14,7 @@ import socket
 import sys
 import threading
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -29,6 +30,7 @@ from umbel.worker.limits import hard_limit_of, soft_limit_of
 from umbel.worker.loop import TaskLoop
 from umbel.worker.options import WorkerOptions
 from umbel.worker.progress import Slot
+from umbel.worker.ring import RingWriter
 
 task_logger = logging.getLogger("celery.worker")
 
@@ -55,6 +57,10 @@ class Up(msgspec.Struct, array_like=True, gc=False):
     leaving: str = ""
 
 
+#: An empty frame: it wakes the consumer, which then looks at the rings.
+_BELL = pack(Up())
+
+
 @dataclass
 class ExecutorLimits:
     """When an executor has served its time (None: never)."""
@@ -74,6 +80,8 @@ class Executor:
     slot: Slot
     limits: ExecutorLimits
     options: WorkerOptions
+    #: Where reports go; None: all through the socket.
+    ring: RingWriter | None = None
 
     def __post_init__(self) -> None:
         self._reader: FrameReader[Down] = FrameReader(Down)
@@ -154,7 +162,7 @@ class Executor:
         self._done += 1
         log_report(job, report)
         # At once, never with the next one: what a kill takes away is the running task and nothing before it.
-        self._send(Up(reports=[report]))
+        self._tell(report)
 
     def _plain(self, job: Job) -> Report:
         return self.runner.conclude(job) if job.verdict else self.runner.run(job)
@@ -192,7 +200,7 @@ class Executor:
         failpoint("run.after")
         self._done += 1
         log_report(job, report)
-        self._send(Up(reports=[report]))
+        self._tell(report)
 
     def _wait_for_async(self) -> None:
         if self._loop is not None:
@@ -200,15 +208,30 @@ class Executor:
 
     # --- reports out ---------------------------------------------------------------------------------------
 
-    def _send(self, frame: Up) -> None:
+    def _tell(self, report: Report) -> None:
+        """Hand a report over: when this returns, the end of this process cannot take it back."""
+        ring = self.ring
+        if ring is None:
+            self._send(Up(reports=[report]))
+            return
         failpoint("report.before")
         with self._sending:
-            try:
-                self.sock.sendall(pack(frame))
-            except (BrokenPipeError, ConnectionResetError):
-                # The consumer is gone; so will be this process, as soon as it reads.
-                return
+            appended = ring.append(report)
+        if not appended:
+            self._write(pack(Up(reports=[report])))
         failpoint("report.after")
+        if appended and ring.must_ring():
+            self._write(_BELL)
+
+    def _send(self, frame: Up) -> None:
+        failpoint("report.before")
+        self._write(pack(frame))
+        failpoint("report.after")
+
+    def _write(self, data: bytes) -> None:
+        # A consumer that is gone needs nothing; this process ends as soon as it reads.
+        with self._sending, suppress(BrokenPipeError, ConnectionResetError):
+            self.sock.sendall(data)
 
     def _on_recall(self, _signum: int, _frame: FrameType | None) -> None:
         """Give back waiting jobs: at once from inside a task, else when the loop gets there."""

@@ -15,6 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from umbel.worker.ring import Rings
+
 #: number started, number finished (both uint64), monotonic start time (double), spare.
 _SLOT = struct.Struct("=QQdQ")
 _STARTED = struct.Struct("=Qd")
@@ -39,10 +41,12 @@ def _path(session: str) -> Path:
 class Progress:
     """The mapped file of one session."""
 
-    def __init__(self, mapped: mmap.mmap, path: Path, session: str) -> None:
+    def __init__(self, mapped: mmap.mmap, path: Path, session: str, rings: Rings | None = None) -> None:
         self._map = mapped
         self._path = path
         self.session = session
+        #: Where executors put their reports; None in a process that did not inherit it.
+        self.rings = rings
 
     @classmethod
     def create(cls, session: str, slots: int) -> Progress:
@@ -51,7 +55,7 @@ class Progress:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
         try:
             os.ftruncate(fd, _SLOT.size * slots)
-            return cls(mmap.mmap(fd, _SLOT.size * slots), path, session)
+            return cls(mmap.mmap(fd, _SLOT.size * slots), path, session, Rings(slots))
         finally:
             os.close(fd)
 
