@@ -38,6 +38,8 @@ class _Broker:
         self.depth = broker.depth
         self.purge = broker.purge
         self.find = broker.find
+        #: What the server's settings mean, where an engine tells.
+        self.warnings = getattr(broker, "warnings", list)
 
     def publish(self, messages: Sequence[Message], now: float) -> list[Refusal]:
         failpoint("publish.before")
@@ -94,6 +96,7 @@ class _Store:
         self.expire = store.expire
         self.revoked = store.revoked
         self.joined = store.joined
+        self.warnings = getattr(store, "warnings", list)
         self.forget_groups = store.forget_groups
 
     def put(self, records: Sequence[Record], now: float) -> list[str]:

@@ -76,6 +76,7 @@ def _may_wait(conf: Any, attempts: int) -> bool:
 
 def _say_durability(app: Any) -> None:
     """Log what the server's own settings mean for messages: no journal, eviction …"""
+    told: set[str] = set()
     for part in {id(part): part for part in (app.broker, app.store) if part is not None}.values():
         warn = getattr(part, "warnings", None)
         if warn is None:
@@ -85,4 +86,6 @@ def _say_durability(app: Any) -> None:
         except OperationalError:
             continue
         for line in lines:
-            logger.warning("%s", line)
+            if line not in told:
+                told.add(line)
+                logger.warning("%s", line)

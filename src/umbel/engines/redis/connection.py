@@ -55,6 +55,8 @@ class Client:
         self._wires: weakref.WeakSet[Wire] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._pid = os.getpid()
+        #: The first connection sees whether umbel can use this server.
+        self._looked = False
 
     def call(self, *args: Any) -> Any:
         """Carry out one command in one round trip and return the reply: bytes, int, list or None."""
@@ -114,7 +116,8 @@ class Client:
             if not wire.is_stale(self.location.health_check_interval) and not self._outdated(local):
                 return wire
             self._drop(wire)
-        wire = dial(self.location)
+        wire = dial(self.location, look=not self._looked)
+        self._looked = True
         if self.location.credential_provider is not None:
             local.login, local.looked = credentials(self.location), time.monotonic()
         with self._lock:

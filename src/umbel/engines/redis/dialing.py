@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import re
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -20,21 +21,28 @@ from umbel.engines.redis.wire import ReplyError, Wire, pack
 __all__ = ["credentials", "dial"]
 
 
-def dial(location: Location) -> Wire:
+#: BLMOVE and ZMSCORE came with this version of Redis; every Valkey is newer.
+_OLDEST = (6, 2)
+
+
+def dial(location: Location, *, look: bool = False) -> Wire:
     """Connect, log in, choose the database; with sentinels, to the master that they name now.
 
-    Raises an error of `failures`; nothing has been asked of the server then.
+    `look`: see whether umbel can use this server at all. Raises an error of `failures`; nothing of the caller's has
+    been sent then.
     """
     if location.sentinels:
-        return _dial_master(location)
+        return _dial_master(location, look=look)
     target = {"path": location.path} if location.path else {"host": location.host, "port": location.port}
-    return _dial(location, target, location.path or f"{location.host}:{location.port}")
+    return _dial(location, target, location.path or f"{location.host}:{location.port}", look=look)
 
 
-def _dial(location: Location, target: Mapping[str, Any], address: str, *, role: bool = False) -> Wire:
+def _dial(
+    location: Location, target: Mapping[str, Any], address: str, *, role: bool = False, look: bool = False
+) -> Wire:
     wire = Wire(_connect(location, target, address), location, location.socket_timeout)
     try:
-        _greet(wire, role=role)
+        _greet(wire, role=role, look=look)
     except BaseException:
         wire.close()
         raise
@@ -89,10 +97,11 @@ def _no_greeting(connection: Any) -> None:
     """Instead of redis-py's handshake, which sends commands that old servers and narrow ACLs refuse."""
 
 
-def _greet(wire: Wire, *, role: bool) -> None:
+def _greet(wire: Wire, *, role: bool, look: bool) -> None:
     """Log in, name the connection, choose the database and look whether it is a master: one round trip."""
     location = wire.location
     commands = [command for command in (_auth(location), _name(location), _select(location)) if command]
+    commands += [("INFO", "server")] * look
     commands.append(("ROLE",) if role else ("PING",))
     deadline = time.monotonic() + location.socket_connect_timeout
     try:
@@ -105,6 +114,8 @@ def _greet(wire: Wire, *, role: bool) -> None:
         raise
     for command, reply in zip(commands, replies, strict=True):
         if not isinstance(reply, ReplyError):
+            if command[0] == "INFO":
+                _require_supported(reply, location)
             continue
         refusal = failures.of_reply(str(reply), location)
         # A server that is loading, or a user that may not PING or name itself, is for the call itself to meet.
@@ -112,6 +123,18 @@ def _greet(wire: Wire, *, role: bool) -> None:
             raise refusal
     if role and not isinstance(replies[-1], ReplyError) and replies[-1][0] != b"master":
         raise failures.no_master(location, "the one that they name is a replica")
+
+
+def _require_supported(info: bytes, location: Location) -> None:
+    """Raise for a server that is too old, or part of a cluster."""
+    pairs = (line.partition(":") for line in info.decode("utf-8", "replace").splitlines())
+    facts = {name: value for name, _, value in pairs}
+    if facts.get("redis_mode") == "cluster":
+        raise failures.of_reply("MOVED", location)
+    version = facts.get("redis_version", "")
+    found = re.match(r"(\d+)\.(\d+)", version)
+    if found is not None and (int(found[1]), int(found[2])) < _OLDEST:
+        raise failures.too_old(location, version)
 
 
 def _auth(location: Location) -> tuple[Any, ...]:
@@ -136,7 +159,7 @@ def credentials(location: Location) -> Any:
     return _auth(location)
 
 
-def _dial_master(location: Location) -> Wire:
+def _dial_master(location: Location, *, look: bool) -> Wire:
     """Ask one sentinel after the other for the master until one that is named takes the connection as a master."""
     last: failures.RedisFailure | None = None
     deadline = time.monotonic() + 2 * location.socket_connect_timeout
@@ -144,7 +167,7 @@ def _dial_master(location: Location) -> Wire:
         try:
             master = _ask_sentinel(location, host, port)
             target = {"host": master[0], "port": master[1]}
-            return _dial(location, target, f"{master[0]}:{master[1]}", role=True)
+            return _dial(location, target, f"{master[0]}:{master[1]}", role=True, look=look)
         except failures.RedisFailure as error:
             last = error
         if time.monotonic() > deadline:

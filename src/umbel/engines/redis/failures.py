@@ -166,6 +166,15 @@ def timed_out(location: Location, seconds: float, *, sent: bool = True) -> Unrea
     return error
 
 
+def too_old(location: Location, version: str) -> RedisFailure:
+    """Return the error for a server that lacks commands that umbel needs."""
+    error = RedisFailure(
+        f"Redis at {location.address} is version {version}; upgrade it: umbel needs Redis 6.2, Valkey 7.2 or newer"
+    )
+    error.misconfigured = True
+    return error
+
+
 def no_master(location: Location, why: str, *, misconfigured: bool = False) -> Unreachable | RedisFailure:
     """Return the error for sentinels that named no usable master."""
     hosts = ", ".join(f"{host}:{port}" for host, port in location.sentinels)

@@ -10,6 +10,7 @@ from umbel.core.states import READY_STATES
 from umbel.engines.redis.connection import Client
 from umbel.engines.redis.groups import Groups
 from umbel.engines.redis.scripts import load_script
+from umbel.engines.redis.server import look
 from umbel.engines.redis.states import state_of
 from umbel.engines.redis.watch import RESULT_KEY, RedisWatch
 
@@ -104,6 +105,7 @@ class RedisStore(Groups):
                 for word in (record.id, seconds_left(record.expires, now))
             ]
             self._client.script(_REVOKE, self._keys, args)
+        self._revocations.saw(True)
         return []
 
     def revoked(self, ids: Sequence[str]) -> set[str]:
@@ -111,6 +113,10 @@ class RedisStore(Groups):
         if not ids or self._revocations.none_seen():
             return set()
         return {ids[place] for place in self._client.script(_REVOKED, self._keys, ids)}
+
+    def warnings(self) -> list[str]:
+        """Return what Redis' own settings mean for results, where that is not good."""
+        return look(self._client).warnings(f"Redis at {self._client.location.address}")
 
     def close(self) -> None:
         """Let go of connections."""
