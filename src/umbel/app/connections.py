@@ -78,9 +78,9 @@ def backend_options(conf: Any, url: str) -> dict[str, Any]:
 def shared_options(conf: Any, url: str) -> dict[str, Any]:
     """Return the options where one engine is broker and result store: what the broker's settings say goes first."""
     options = {**backend_options(conf, url), **broker_options(conf, url)}
-    prefix = conf.result_backend_transport_options.get("global_keyprefix")
-    if prefix is not None and _FAMILIES.get(scheme_of(url)) == _REDIS:
-        options["result_global_keyprefix"] = prefix
+    if _FAMILIES.get(scheme_of(url)) == _REDIS:
+        # The broker's prefix is not that of results, as little as in Celery.
+        options["result_global_keyprefix"] = conf.result_backend_transport_options.get("global_keyprefix") or ""
         if "global_keyprefix" not in conf.broker_transport_options:
             options.pop("global_keyprefix", None)
     return options

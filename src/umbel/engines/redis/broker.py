@@ -16,6 +16,7 @@ from umbel.engines.redis.keys import Keys
 from umbel.engines.redis.leasing import Leasing
 from umbel.engines.redis.looking import Looking
 from umbel.engines.redis.sending import Sending
+from umbel.engines.redis.server import look
 from umbel.engines.redis.settling import Settling
 from umbel.engines.redis.store import Revocations
 from umbel.engines.redis.waiting import Places
@@ -40,6 +41,10 @@ class RedisBroker:
     def declare(self, queues: Sequence[Queue]) -> None:
         """Make the queues and their bindings known, to kombu's producers too."""
         self._exchanges.declare(queues)
+
+    def warnings(self) -> list[str]:
+        """Return what Redis' own settings mean for messages, where that is not good."""
+        return look(self._client).warnings(f"Redis at {self._client.location.address}")
 
     def publish(self, messages: Sequence[Message], now: float) -> list[Refusal]:
         """Store the messages; return those that no queue is bound for."""

@@ -62,7 +62,6 @@ class Location:
     #: Lists of one queue: a message of priority n goes to the highest step that is not above n.
     priority_steps: tuple[int, ...] = (0, 3, 6, 9)
     sep: bytes = b"\x06\x16"
-    queue_order_strategy: str = "round_robin"
     #: What stands before the names of fanout exchanges' channels.
     fanout_prefix: str = "/0."
     fanout_patterns: bool = True

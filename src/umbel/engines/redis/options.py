@@ -81,12 +81,6 @@ def _separator(name: str, value: Any) -> bytes:
     return (_text(name, value) or "\x06\x16").encode()
 
 
-def _order(name: str, value: Any) -> str:
-    if value in ("round_robin", "sorted", "priority"):
-        return str(value)
-    raise ImproperlyConfigured(f"{name} must be round_robin, sorted or priority, not {value!r}")
-
-
 def _fanout_prefix(name: str, value: Any) -> str:
     text = str(value).lower()
     if isinstance(value, bool) or text in ("true", "false"):
@@ -146,7 +140,6 @@ _READ: dict[str, Callable[[str, Any], Any]] = {
     "health_check_interval": _seconds,
     "priority_steps": _steps,
     "sep": _separator,
-    "queue_order_strategy": _order,
     "fanout_prefix": _fanout_prefix,
     "fanout_patterns": _flag,
     "master_name": _text,
@@ -200,6 +193,10 @@ _REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
     "sentinel_fanout_compat": (
         (False, None, "false", "False", "0"),
         "upgrade workers with kombu older than 5.4 first; leave it out",
+    ),
+    "queue_order_strategy": (
+        ("round_robin", None),
+        "queues take turns, so that none waits for ever: for an order, give queues to workers of their own",
     ),
     "retry_on_error": ((None, ()), "what may have been done is never sent twice; leave it out"),
     "ssl_validate_ocsp": ((False, None, "false", "False"), "certificates are verified without OCSP; leave it out"),
