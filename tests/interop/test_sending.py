@@ -10,6 +10,7 @@ import uuid
 import pytest
 
 from tests.interop.kit import Fleet, wait_for
+from umbel import Exchange, Queue
 
 SERIALIZERS = ("json", "pickle", "msgpack", "yaml")
 VALUES = ([1, -2.5, None, True, "ü ☂"], {"nested": {"deep": [1, [2]]}}, "")
@@ -128,7 +129,8 @@ def test_messages_through_exchanges_arrive_at_the_other_side(fleet: Fleet, kind:
     named = f"exchange='{kind}_of_umbel', routing_key={key!r}"
     theirs = fleet.celery.ask(f"echo.apply_async((1,), queue={queue}, exchange_type={kind!r}, {named}).id")
     assert fleet.umbel.AsyncResult(theirs).get(timeout=15)["side"] == "umbel"
-    ours = fleet.send("echo", 1, exchange=f"{kind}_of_celery", routing_key=key)
+    into = Queue(f"{short}_to_celery", Exchange(f"{kind}_of_celery", kind), bound)
+    ours = fleet.send("echo", 1, queue=into, exchange=into.exchange, routing_key=key)
     assert ours.get(timeout=15)["side"] == "celery"
 
 
