@@ -10,16 +10,16 @@ from __future__ import annotations
 import hashlib
 import mmap
 import os
-import struct
 import tempfile
 import time
 from pathlib import Path
 
 from umbel.worker.ring import Rings
 
-#: number started, number finished (both uint64), monotonic start time (double), spare.
-_SLOT = struct.Struct("=QQdQ")
-_STARTED = struct.Struct("=Qd")
+#: A slot has four words: number started, number finished, monotonic start time (double), spare. Each is written through
+#: a memoryview, which stores it in one step; `struct.pack_into` clears the place first, and a reader may see that.
+_WORDS = 4
+_SLOT_BYTES = 8 * _WORDS
 MAX_SLOTS = 4096
 #: Files of sessions that nobody recovered are removed after this many seconds.
 _KEEP = 7 * 86400.0
@@ -54,8 +54,8 @@ class Progress:
         path = _path(session)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
         try:
-            os.ftruncate(fd, _SLOT.size * slots)
-            return cls(mmap.mmap(fd, _SLOT.size * slots), path, session, Rings(slots))
+            os.ftruncate(fd, _SLOT_BYTES * slots)
+            return cls(mmap.mmap(fd, _SLOT_BYTES * slots), path, session, Rings(slots))
         finally:
             os.close(fd)
 
@@ -86,15 +86,15 @@ class Progress:
     @property
     def slots(self) -> int:
         """How many executors the file has room for."""
-        return len(self._map) // _SLOT.size
+        return len(self._map) // _SLOT_BYTES
 
     def slot(self, index: int) -> Slot:
         """Return the slot of one executor."""
-        return Slot(self._map, _SLOT.size * index)
+        return Slot(self._map, index)
 
     def was_started(self, index: int, number: int) -> bool:
         """Tell whether executor `index` has begun job `number`; a slot that is not there counts as begun."""
-        if _SLOT.size * (index + 1) > len(self._map):
+        if _SLOT_BYTES * (index + 1) > len(self._map):
             return True
         return self.slot(index).started() >= number
 
@@ -106,27 +106,30 @@ class Progress:
 class Slot:
     """One executor's place in the file: written by the executor, read by the consumer."""
 
-    def __init__(self, mapped: mmap.mmap, offset: int) -> None:
-        self._map = mapped
-        self._offset = offset
+    __slots__ = ("_numbers", "_since")
+
+    def __init__(self, mapped: mmap.mmap, index: int) -> None:
+        place = memoryview(mapped)[_SLOT_BYTES * index : _SLOT_BYTES * (index + 1)]
+        self._numbers = place.cast("Q")
+        self._since = place.cast("d")
 
     def start(self, number: int) -> None:
-        """Say that job `number` begins now (executor)."""
-        _SLOT.pack_into(self._map, self._offset, number, number - 1, time.monotonic(), 0)
+        """Say that job `number` begins now (executor). Numbers grow."""
+        self._since[2] = time.monotonic()
+        self._numbers[0] = number
 
     def finish(self, number: int) -> None:
         """Say that nothing runs any more up to `number` (executor)."""
-        struct.pack_into("=Q", self._map, self._offset + 8, number)
+        self._numbers[1] = number
 
     def started(self) -> int:
         """Return the highest number that has begun."""
-        (number,) = struct.unpack_from("=Q", self._map, self._offset)
-        return int(number)
+        return self._numbers[0]
 
     def running(self) -> tuple[int, float] | None:
         """Return the job that runs now and the monotonic time it began at; None when idle."""
-        started, finished, since, _ = _SLOT.unpack_from(self._map, self._offset)
-        return (started, since) if started > finished else None
+        finished, started = self._numbers[1], self._numbers[0]
+        return (started, self._since[2]) if started > finished else None
 
 
 def sweep(now: float) -> None:
