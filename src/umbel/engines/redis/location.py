@@ -62,9 +62,6 @@ class Location:
     #: Lists of one queue: a message of priority n goes to the highest step that is not above n.
     priority_steps: tuple[int, ...] = (0, 3, 6, 9)
     sep: bytes = b"\x06\x16"
-    #: What stands before the names of fanout exchanges' channels.
-    fanout_prefix: str = "/0."
-    fanout_patterns: bool = True
 
     @property
     def address(self) -> str:
@@ -104,11 +101,10 @@ def locate(url: str, options: Mapping[str, Any]) -> Location:
     else:
         chosen["host"] = split[0].hostname or "127.0.0.1"
         chosen["port"] = _port(split[0], url, _PORT)
-    chosen["db"] = db = _database(split, scheme, read, url)
+    chosen["db"] = _database(split, scheme, read, url)
     chosen["tls"] = _tls(scheme, read)
     chosen["prefix"] = str(read.get("global_keyprefix", "")).encode()
     chosen["result_prefix"] = _result_prefix(read)
-    chosen["fanout_prefix"] = str(read.get("fanout_prefix", "/{db}.")).replace("{db}", str(db))
     return Location(url=url, shown=mask_url(url), **chosen)
 
 

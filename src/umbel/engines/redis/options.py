@@ -81,13 +81,6 @@ def _separator(name: str, value: Any) -> bytes:
     return (_text(name, value) or "\x06\x16").encode()
 
 
-def _fanout_prefix(name: str, value: Any) -> str:
-    text = str(value).lower()
-    if isinstance(value, bool) or text in ("true", "false"):
-        return "/{db}." if text == "true" else ""
-    return _text(name, value)
-
-
 def _verify(name: str, value: Any) -> str:
     if isinstance(value, ssl.VerifyMode):
         return value.name.removeprefix("CERT_").lower()
@@ -140,8 +133,6 @@ _READ: dict[str, Callable[[str, Any], Any]] = {
     "health_check_interval": _seconds,
     "priority_steps": _steps,
     "sep": _separator,
-    "fanout_prefix": _fanout_prefix,
-    "fanout_patterns": _flag,
     "master_name": _text,
     "min_other_sentinels": _count,
     "sentinel_kwargs": _mapping,
@@ -167,6 +158,10 @@ _ALWAYS_SO: dict[str, str] = {
     **dict.fromkeys(
         ("unacked_key", "unacked_index_key", "unacked_mutex_key", "unacked_mutex_expire"),
         "what Celery's workers hold unacknowledged is never touched, whatever its key",
+    ),
+    **dict.fromkeys(
+        ("fanout_prefix", "fanout_patterns"),
+        "a message to a fanout exchange is stored in every queue that is bound, so no channels are used",
     ),
     "polling_interval": "nothing polls: Redis wakes the worker",
     "max_connections": "a process has one connection per thread that works, and no pool",
