@@ -70,14 +70,19 @@ end
 local number = redis.call('INCRBY', P .. 'umbel.tag', total) - total
 redis.call('SET', P .. 'umbel.call.' .. owner, call .. ' ' .. string.format('%.0f', number + 1) .. ' ' .. total,
   'EX', 86400)
+local notes = {}
 for _, entry in ipairs(entries) do
   local fields = {}
   entry[2] = string.format('%.0f', number + 1)
   for n = 3, #entry do
     number = number + 1
-    fields[#fields + 1] = string.format('%.0f', number)
+    local name = string.format('%.0f', number)
+    fields[#fields + 1] = name
     fields[#fields + 1] = entry[n]
+    notes[#notes + 1] = name
+    notes[#notes + 1] = '0 0 '
   end
   in_chunks('HSET', held_key(owner, entry[1]), fields)
 end
+in_chunks('HSET', P .. 'umbel.notes.' .. owner, notes)
 return {text, '', entries, 0, revoked}

@@ -18,21 +18,33 @@ local function is_final(id, key)
   return FINAL[status] or false
 end
 
+-- Seconds as SET takes them, made once for each text: false where there is no end.
+local whole = setmetatable({}, {__index = function(known, text)
+  local seconds = tonumber(text)
+  known[text] = seconds > 0 and string.format('%.0f', math.ceil(seconds))
+  return known[text]
+end})
+
 local function set(key, value, seconds)
-  if seconds > 0 then
-    redis.call('SET', key, value, 'EX', math.ceil(seconds))
+  if seconds then
+    redis.call('SET', key, value, 'EX', seconds)
   else
     redis.call('SET', key, value)
   end
 end
 
--- Store a state for so many seconds ('0': for ever), `final` being '1' or '0'; false when a terminal one stays.
-local function put_record(id, seconds, meta, final)
+-- Store a state for so many seconds ('0': for ever), `final` being '1' or '0', whatever is stored, and tell who waits.
+local function write_record(id, seconds, meta, final)
   local key = R .. 'celery-task-meta-' .. id
-  if is_final(id, key) then return false end
-  seconds = tonumber(seconds)
+  seconds = whole[seconds]
   set(key, meta, seconds)
   if final == '1' and string.sub(meta, 1, 1) ~= '{' then set(R .. 'umbel.final.' .. id, '1', seconds) end
   redis.call('PUBLISH', key, meta)
+end
+
+-- The same; false when a terminal state stays.
+local function put_record(id, seconds, meta, final)
+  if is_final(id, R .. 'celery-task-meta-' .. id) then return false end
+  write_record(id, seconds, meta, final)
   return true
 end

@@ -1,13 +1,15 @@
--- owner, (list, number, note)…: note that these are about to start; answers the numbers that are not held.
-local owner, stale, notes = ARGV[1], {}, {}
+-- owner, (number, note)…: note that these are about to start; answers the numbers that are not held.
 even_when_full()
-for n = 2, #ARGV, 3 do
-  if redis.call('HEXISTS', held_key(owner, ARGV[n]), ARGV[n + 1]) == 1 then
-    notes[#notes + 1] = ARGV[n + 1]
-    notes[#notes + 1] = ARGV[n + 2]
+local owner, stale, fields, numbers = ARGV[1], {}, {}, {}
+for n = 2, #ARGV, 2 do numbers[#numbers + 1] = ARGV[n] end
+local held = many('HMGET', P .. 'umbel.notes.' .. owner, numbers)
+for place, number in ipairs(numbers) do
+  if held[place] then
+    fields[#fields + 1] = number
+    fields[#fields + 1] = ARGV[2 * place + 1]
   else
-    stale[#stale + 1] = ARGV[n + 1]
+    stale[#stale + 1] = number
   end
 end
-if #notes > 0 then in_chunks('HSET', P .. 'umbel.notes.' .. owner, notes) end
+if #fields > 0 then in_chunks('HSET', P .. 'umbel.notes.' .. owner, fields) end
 return stale
