@@ -14,6 +14,7 @@ IMPORT_BY_NAME: dict[str, str] = {
     "src/umbel/__init__.py": "the public names load at first use",
     "src/umbel/core/optional.py": "packages of extras, by constant names",
     "src/umbel/engine/registry.py": "URL scheme → engine",
+    "src/umbel/engines/redis/location.py": "a credential provider named by the user",
     "src/umbel/app/conf_sources.py": "settings modules named by the user",
     "src/umbel/app/find.py": "`-A` names the user's app",
     "src/umbel/app/loading.py": "task modules named by the user",

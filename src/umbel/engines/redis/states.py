@@ -25,8 +25,9 @@ _read_msgpack = msgspec.msgpack.Decoder(_Meta).decode
 #: How nearly every meta begins: the status is its first field.
 _FIRST = re.compile(rb'\{\s*"status":\s*"([A-Za-z0-9_.:-]+)"')
 _YAML = re.compile(rb"^status: ['\"]?([A-Za-z0-9_.:-]+)", re.MULTILINE)
-#: The text after the key in a pickle of any protocol since 2; nothing is unpickled here.
-_PICKLE = re.compile(rb"status(?:\x94|q.|r....)?(?:\x8c.|X....)([A-Za-z0-9_.:-]+)", re.DOTALL)
+#: What stands between the key and the text in a pickle of any protocol since 2, with the length of the text. Nothing
+#: is unpickled here.
+_PICKLE = re.compile(rb"status(?:\x94|q.|r....)?(?:\x8c(.)|X(.{4}))", re.DOTALL)
 
 
 def state_of(meta: bytes) -> str:
@@ -44,7 +45,10 @@ def state_of(meta: bytes) -> str:
         return _status(_read_json, meta)
     if meta[:1] == b"\x80" and meta[1:2] < b"\x10":
         found = _PICKLE.search(meta)
-        return found[1].decode() if found is not None else ""
+        if found is None:
+            return ""
+        size = int.from_bytes(found[1] or found[2], "little")
+        return meta[found.end() : found.end() + size].decode("utf-8", "replace")
     found = _YAML.search(meta)
     return found[1].decode() if found is not None else _status(_read_msgpack, meta)
 
