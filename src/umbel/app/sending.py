@@ -30,9 +30,10 @@ def publish(
 
     When the broker cannot do it now, try again as `task_publish_retry_policy` (or `policy`) says. Raises the
     OperationalError of the last attempt, or PublishTimeout once `task_publish_deadline` seconds are over. Trying again
-    is harmless: a message that is stored already counts as stored.
+    is harmless: a message that is stored already counts as stored, or its copy is known by id and generation.
     """
     broker: Broker = app.broker
+    started = clock.monotonic()
     try:
         return broker.publish(messages, clock.now())
     except StorageFull:
@@ -43,7 +44,7 @@ def publish(
     if not (conf.task_publish_retry if retry is None else retry):
         raise first
     rules = {**_DEFAULT_POLICY, **(conf.task_publish_retry_policy or {}), **(policy or {})}
-    return _again(app, broker, messages, rules, first, clock, sleep)
+    return _again(app, broker, messages, rules, first, started, clock, sleep)
 
 
 def _again(
@@ -52,30 +53,34 @@ def _again(
     messages: Sequence[Message],
     rules: Mapping[str, Any],
     error: OperationalError,
+    started: float,
     clock: Clock,
     sleep: Callable[[float], None],
 ) -> list[Refusal]:
-    started = clock.monotonic()
     deadline = float(app.conf.task_publish_deadline)
     pause = float(rules["interval_start"] or 0)
     most = rules["max_retries"]
     attempts = 1
+    lasted = clock.monotonic() - started
     while most is None or attempts <= most:
-        if clock.monotonic() - started + pause > deadline:
+        # An attempt that could not end near the deadline is not begun: a broker that hangs takes as long each time.
+        if clock.monotonic() - started + pause + lasted / 2 > deadline:
             raise PublishTimeout(_story(app, attempts, clock.monotonic() - started, error)) from error
         if pause:
             sleep(pause)
         pause = min(pause + float(rules["interval_step"] or 0), float(rules["interval_max"] or 0))
         attempts += 1
+        began = clock.monotonic()
         try:
             return broker.publish(messages, clock.now())
         except StorageFull:
             raise
         except OperationalError as again:
             error = again
+            lasted = clock.monotonic() - began
     raise type(error)(_story(app, attempts, clock.monotonic() - started, error)) from error
 
 
 def _story(app: Any, attempts: int, seconds: float, error: OperationalError) -> str:
-    where = mask_url(app.engine.url)
+    where = mask_url(str(app.conf.broker_write_url))
     return f"could not publish to {where} in {attempts} attempts and {seconds:.1f} s: {error}"
