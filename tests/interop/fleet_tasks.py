@@ -74,10 +74,11 @@ def retrying(app) -> None:
     """Tasks that are tried again."""
 
     @app.task(name="fleet.again", bind=True, max_retries=20)
-    def again(self, times, countdown=0):
+    def again(self, times, countdown=0, queues=()):
         journal("again", self.request)
         if self.request.retries < times:
-            raise self.retry(countdown=countdown)
+            elsewhere = {"queue": queues[self.request.retries % len(queues)]} if queues else {}
+            raise self.retry(countdown=countdown, **elsewhere)
         return self.request.retries
 
     @app.task(name="fleet.give_up", bind=True, max_retries=2)

@@ -121,8 +121,19 @@ def test_an_expired_task_is_revoked_by_either_side(fleet: Fleet) -> None:
         assert fleet.runs("echo", task_id) == []
 
 
-@pytest.mark.parametrize("kind", ["topic", "direct", "fanout"])
+@pytest.mark.parametrize("kind", ["topic", "direct"])
 def test_messages_through_exchanges_arrive_at_the_other_side(fleet: Fleet, kind: str) -> None:
+    through_an_exchange(fleet, kind)
+
+
+def test_messages_through_fanout_exchanges_arrive_at_the_other_side(rabbitmq_fleet: Fleet) -> None:
+    rabbitmq_fleet.celery_worker.wait_ready()
+    rabbitmq_fleet.umbel_worker.wait_ready()
+    through_an_exchange(rabbitmq_fleet, "fanout")
+
+
+def through_an_exchange(fleet: Fleet, kind: str) -> None:
+    """Send from either side through an exchange of a kind, to the other side's queue."""
     bound, key = {"topic": ("news.#", "news.of.today"), "direct": ("key", "key"), "fanout": ("", "")}[kind]
     short = "fan" if kind == "fanout" else kind
     queue = f"Queue('{short}_to_umbel', Exchange('{kind}_of_umbel', {kind!r}), {bound!r})"

@@ -113,7 +113,7 @@ class Suite:
     @staticmethod
     def now(engine: Engine) -> float:
         """The time at which a test begins: ours where the engine takes it, else the real one."""
-        return NOW if engine.caps.clock == "caller" else time.time()
+        return NOW if engine.caps.clock == "caller" else round(time.time(), 3)
 
     @staticmethod
     def soon(engine: Engine, seconds: float) -> float:
@@ -130,15 +130,15 @@ class Suite:
     @staticmethod
     def take(engine: Engine, owner: str = "me", now: float | None = None, **fields: Any) -> list[Delivery]:
         """Lease from queue q all that is there, or `limit`."""
-        assert engine.broker is not None
+        broker = Suite.broker(engine)
         wait = fields.pop("wait", 0.0)
         lease = Lease(owner=owner, **{"queues": ("q",), "limit": 100, "seconds": 30.0, **fields})
         if engine.caps.clock == "caller":
-            return engine.broker.lease(lease, NOW if now is None else now, wait)
+            return broker.lease(lease, NOW if now is None else now, wait)
         # What such a broker sends is on its way when it is asked: all of it has come when nothing more does.
-        taken = engine.broker.lease(lease, time.time(), wait or QUIET)
+        taken = broker.lease(lease, time.time(), wait or QUIET)
         while taken and len(taken) < lease.limit:
-            more = engine.broker.lease(lease._replace(limit=lease.limit - len(taken)), time.time(), QUIET)
+            more = broker.lease(lease._replace(limit=lease.limit - len(taken)), time.time(), QUIET)
             if not more:
                 break
             taken += more
