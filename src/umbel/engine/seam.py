@@ -7,7 +7,7 @@ block longer than their deadline. They neither log nor retry on behalf of the ca
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -269,6 +269,9 @@ class Engine:
     bus: Bus | None = None
     dead: DeadLetters | None = None
     atomic: Atomic | None = None
+    #: Where results travel as messages (`rpc://`): takes the name of a queue that results will be sent to, and makes
+    #: it exist before the next message is published.
+    replies: Callable[[str], None] | None = None
 
     def close(self) -> None:
         """Let go of every connection of this process."""

@@ -7,7 +7,10 @@ from typing import Any
 
 from umbel.engine.seam import Caps, Engine
 from umbel.engines.rabbitmq.broker import RabbitBroker
+from umbel.engines.rabbitmq.bus import RabbitBus
+from umbel.engines.rabbitmq.dead import RabbitDead
 from umbel.engines.rabbitmq.location import locate
+from umbel.engines.rabbitmq.rpc import RpcStore
 
 __all__ = ["open_engine"]
 
@@ -28,5 +31,16 @@ _CAPS = Caps(
 
 def open_engine(url: str, options: Mapping[str, Any]) -> Engine:
     """Open the vhost that `url` names (see `location.locate`); connections are made at first use."""
-    broker = RabbitBroker(locate(url, options))
-    return Engine(url=url, caps=_CAPS, broker=broker)
+    location = locate(url, options)
+    broker = RabbitBroker(location)
+    dead = broker.dead = RabbitDead(location, broker.pool, broker.publisher, broker.publish)
+    store = RpcStore(location, broker)
+    return Engine(
+        url=url,
+        caps=_CAPS,
+        broker=broker,
+        store=store,
+        bus=RabbitBus(location, broker.pool, broker.publisher),
+        dead=dead,
+        replies=store.expect_replies,
+    )

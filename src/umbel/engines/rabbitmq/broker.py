@@ -15,9 +15,9 @@ from umbel.core.queues import Queue
 from umbel.core.routing import bound_queues
 from umbel.engine.seam import DeadLetters, Lease, Refusal
 from umbel.engines.rabbitmq.connection import Link
-from umbel.engines.rabbitmq.consumer import OFTEN, Consumer, Held
+from umbel.engines.rabbitmq.consumer import OFTEN, ROUND_TRIP, Consumer, Held
 from umbel.engines.rabbitmq.delays import Delays, delayed_route, seconds_to_wait
-from umbel.engines.rabbitmq.failures import MissingQueue
+from umbel.engines.rabbitmq.failures import LostConnection, MissingQueue
 from umbel.engines.rabbitmq.location import Location
 from umbel.engines.rabbitmq.mapping import CRASHES, DUE, OFFERS, write_content
 from umbel.engines.rabbitmq.publisher import NACKED, Outgoing, Pool, Publisher
@@ -49,6 +49,8 @@ class RabbitBroker:
         self._closed = threading.Event()
         #: Messages that the last failed `publish` had stored, by identity: a repeat of that call leaves them out.
         self._stored: dict[int, Message] = {}
+        #: Queues for results that have to exist before anything more is published, and their arguments.
+        self.reply_queues: dict[str, dict[str, Any]] = {}
 
     # --- topology --------------------------------------------------------------------------------------------
 
@@ -77,18 +79,32 @@ class RabbitBroker:
         except MissingQueue:
             declare_queue(link, missing_queue(name))
 
-    def _prepare(self, link: Link, name: str) -> None:
-        """Make a queue that is consumed from exist; one that exists with other arguments is consumed all the same."""
+    def _prepare(self, link: Link, name: str) -> bool:
+        """See to it that a queue can be consumed from; False while nobody has made it or said what it is like.
+
+        One that exists with other arguments than declared here is consumed all the same.
+        """
         try:
-            self._make(link, name)
+            if name in self.known:
+                declare_queue(link, self.known[name])
+                return True
+        except LostConnection:
+            raise
         except OperationalError:
+            pass
+        try:
             with link.questions(f"look for the queue {name!r}") as channel:
                 channel.queue_declare(name, passive=True)
+        except MissingQueue:
+            return False
+        return True
 
     # --- publishing ------------------------------------------------------------------------------------------
 
     def publish(self, messages: Sequence[Message], now: float) -> list[Refusal]:
         """Store the messages; return those that were refused. Returns when RabbitMQ has confirmed all others."""
+        if self.reply_queues:
+            self.declare_replies()
         refusals: list[Refusal] = []
         batch: list[Outgoing] = []
         places: list[int] = []
@@ -115,6 +131,17 @@ class RabbitBroker:
             if answer:
                 refusals.append(Refusal(index, _refusal(messages[index], answer, outgoing)))
         return sorted(refusals, key=lambda refusal: refusal.index)
+
+    def declare_replies(self) -> None:
+        """Make the queues exist that results are to be sent to."""
+        for name, arguments in list(self.reply_queues.items()):
+            self._with_link(_declare_reply, name, arguments)
+            self.reply_queues.pop(name, None)
+
+    def delete_queues(self, names: Collection[str]) -> None:
+        """Delete queues for good."""
+        for name in names:
+            self._with_link(_delete, name)
 
     def _outgoing(self, message: Message, now: float) -> list[Outgoing]:
         exchange, key = message.exchange, message.queue
@@ -318,12 +345,14 @@ class RabbitBroker:
         }
         return self._again(delivery, counts, due, now)
 
-    def _again(self, delivery: Delivery, counts: dict[str, int], due: float, now: float) -> Outgoing:
-        """Return the copy of a delivery that goes back to its queue, not before `due`."""
+    def _again(
+        self, delivery: Delivery, counts: dict[str, int], due: float, now: float, *, round_trip: bool = False
+    ) -> Outgoing:
+        """Return the copy of a delivery that goes back to its queue, not before `due` (round trip: in a second)."""
         extra: dict[str, Any] = {name: count for name, count in counts.items() if count}
         if due > now:
             extra[DUE] = float(due)
-        seconds = seconds_to_wait(due, now) if due else 0
+        seconds = 1 if round_trip else seconds_to_wait(due, now)
         content = write_content(delivery, now, extra, delayed=seconds > 0)
         exchange, key = "", delivery.queue
         if seconds:
@@ -347,7 +376,7 @@ class RabbitBroker:
                     ended.append(held)
                 continue
             counts = {CRASHES: delivery.crashes, OFFERS: delivery.offers}
-            batch.append(self._again(delivery, counts, due, now))
+            batch.append(self._again(delivery, counts, due, now, round_trip=due == ROUND_TRIP))
             copied.append(held)
         answers = self._send(batch, []) if batch else []
         ended += [held for held, answer in zip(copied, answers, strict=True) if not answer]
@@ -389,6 +418,16 @@ class RabbitBroker:
             consumer.close()
         self._consumers.clear()
         self.pool.close()
+
+
+def _declare_reply(link: Link, name: str, arguments: dict[str, Any]) -> None:
+    with link.questions(f"declare the queue {name!r} for results") as channel:
+        channel.queue_declare(name, durable=True, auto_delete=False, arguments=arguments)
+
+
+def _delete(link: Link, name: str) -> None:
+    with link.questions(f"delete the queue {name!r}") as channel:
+        channel.queue_delete(name)
 
 
 def _counts(message: Message) -> dict[str, Any] | None:
