@@ -1,0 +1,152 @@
+"""What a broken connection must not do: lose what was taken, do something twice, or hide what was done."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from tests.proxy import Proxy
+from tests.servers import RedisServer
+from umbel.core.errors import OperationalError, StorageFull
+from umbel.core.message import Settlement
+from umbel.engine.registry import open_engine
+from umbel.engine.seam import Engine, Lease
+from umbel.testing.conformance_parts import ids, message, record
+
+ME = Lease(("q",), "me", 100, 30.0)
+
+
+@pytest.fixture
+def proxy(redis_server: RedisServer) -> Iterator[Proxy]:
+    with Proxy(redis_server.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def engine(redis_url: str, proxy: Proxy) -> Iterator[Engine]:
+    engine = open_engine(proxy.url(redis_url), {"socket_timeout": 2.0})
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def raw(redis_url: str) -> Iterator[Any]:
+    with redis.Redis.from_url(redis_url, protocol=2) as client:
+        yield client
+
+
+def reply_lost(proxy: Proxy, call: Any) -> None:
+    """Carry out a call whose request arrives and whose reply does not."""
+    proxy.cut_after(0)
+    with pytest.raises(OperationalError):
+        call()
+    proxy.restore()
+
+
+def test_a_lease_whose_reply_was_lost_is_returned_by_the_next_call(engine: Engine, proxy: Proxy) -> None:
+    broker = engine.broker
+    assert broker is not None
+    broker.publish([message("a"), message("b")], time.time())
+    broker.lease(ME._replace(limit=0), time.time())
+    reply_lost(proxy, lambda: broker.lease(ME, time.time()))
+    got = broker.lease(ME._replace(limit=1), time.time())
+    assert ids(got) == ["a", "b"]
+    assert broker.settle("me", [Settlement(one.tag, one.token) for one in got], time.time()) == []
+    assert broker.depth(["q"], time.time())["q"].leased == 0
+
+
+def test_a_takeover_whose_reply_was_lost_is_returned_by_the_next_call(engine: Engine, proxy: Proxy) -> None:
+    broker = engine.broker
+    assert broker is not None
+    broker.publish([message("a")], time.time())
+    (first,) = broker.lease(ME._replace(owner="dead"), time.time())
+    broker.start("dead", [(first.tag, first.token, 7)], time.time())
+    heir = Lease(("q",), "heir", 100, 30.0, dead=("dead",))
+    reply_lost(proxy, lambda: broker.recover(heir, time.time()))
+    (taken,) = broker.recover(heir, time.time())
+    assert (taken.id, taken.ticket, taken.former_owner, taken.token) == ("a", 7, "dead", 2)
+    assert broker.settle("heir", [Settlement(taken.tag, taken.token)], time.time()) == []
+
+
+def test_outcomes_whose_reply_was_lost_are_not_told_stale(engine: Engine, proxy: Proxy) -> None:
+    broker, atomic = engine.broker, engine.atomic
+    assert broker is not None
+    assert atomic is not None
+    broker.publish([message("a"), message("b"), message("c")], time.time())
+    first, second, third = broker.lease(ME, time.time())
+    broker.settle("me", [Settlement(second.tag, second.token)], time.time())
+    outcomes = [
+        Settlement(one.tag, one.token, record=record(one.id, "SUCCESS"), publish=(message(f"after {one.id}"),))
+        for one in (first, second)
+    ]
+    reply_lost(proxy, lambda: atomic.commit("me", outcomes, time.time()))
+    outcomes.append(Settlement(third.tag, third.token))
+    assert atomic.commit("me", outcomes, time.time()) == [second.tag]
+    assert ids(broker.lease(ME, time.time())) == ["after a"]
+
+
+def test_messages_whose_reply_was_lost_are_not_published_twice(engine: Engine, proxy: Proxy, raw: Any) -> None:
+    broker = engine.broker
+    assert broker is not None
+    broker.publish([message("warm"), message("up")], time.time())
+    for batch in ([message("one")], [message(f"{n}") for n in range(1200)]):
+        raw.delete("q")
+        reply_lost(proxy, lambda batch=batch: broker.publish(batch, time.time()))
+        assert broker.publish(batch, time.time()) == []
+        assert raw.llen("q") == len(batch)
+    broker.publish([message("next")], time.time())
+    assert raw.llen("q") == 1201
+
+
+def test_a_message_that_never_arrived_is_published_by_the_next_try(engine: Engine, proxy: Proxy, raw: Any) -> None:
+    broker = engine.broker
+    assert broker is not None
+    broker.publish([message("warm")], time.time())
+    proxy.cut_after(20, "to server")
+    lost = [message("a")]
+    with pytest.raises(OperationalError):
+        broker.publish(lost, time.time())
+    proxy.restore()
+    assert broker.publish(lost, time.time()) == []
+    assert raw.llen("q") == 2
+
+
+def test_a_consumer_whose_waiting_connections_are_cut_goes_on(engine: Engine, proxy: Proxy, raw: Any) -> None:
+    broker = engine.broker
+    assert broker is not None
+    broker.lease(ME, time.time())
+    began = threading.Timer(0.2, proxy.cut)
+    began.start()
+    with pytest.raises(OperationalError):
+        broker.lease(ME, time.time(), 20.0)
+    began.join()
+    publisher = open_engine(f"redis://127.0.0.1:{raw.connection_pool.connection_kwargs['port']}/"
+                            f"{raw.connection_pool.connection_kwargs['db']}")  # fmt: skip
+    assert publisher.broker is not None
+    publisher.broker.publish([message("a")], time.time())
+    assert ids(broker.lease(ME, time.time(), 5.0)) == ["a"]
+    publisher.close()
+
+
+def test_a_full_redis_refuses_messages_and_lets_workers_empty_it(redis_installed: None) -> None:
+    with RedisServer() as server, redis.Redis.from_url(server.url, protocol=2) as raw:
+        engine = open_engine(server.url)
+        assert engine.broker is not None
+        assert engine.atomic is not None
+        engine.broker.publish([message(f"{n}") for n in range(50)], time.time())
+        raw.config_set("maxmemory", 1)
+        with pytest.raises(StorageFull):
+            engine.broker.publish([message("one more")], time.time())
+        got = engine.broker.lease(ME, time.time())
+        assert len(got) == 50
+        assert engine.broker.start("me", [(one.tag, one.token, 1) for one in got], time.time()) == []
+        outcomes = [Settlement(one.tag, one.token, record=record(one.id, "SUCCESS")) for one in got]
+        assert engine.atomic.commit("me", outcomes, time.time()) == []
+        assert engine.broker.extend("me", 30.0, time.time()) is True
+        assert engine.broker.depth(["q"], time.time())["q"].leased == 0
+        engine.close()
