@@ -358,7 +358,7 @@ class Link:
             self._finish(b"")
 
     def _on_body(self, part: bytes) -> None:
-        if len(part) == self._size:
+        if len(part) == self._size and not self._body:
             self._finish(part)
             return
         self._body.append(part)

@@ -43,6 +43,10 @@ _RECOGNISE, _DOUBTFUL = 60.0, 5.0
 #: A quorum queue counts how often it hands a message out, and drops it at its x-delivery-limit. After so many times
 #: a message goes back as a copy, which begins at 0.
 OFTEN = 8
+#: In the place of a due time: to be copied so that it comes back in a second, or at once.
+ROUND_TRIP, AT_ONCE = -1.0, 0.0
+#: Seconds between two looks for queues that nobody has made yet.
+_LOOK_AGAIN = 1.0
 #: What a message is recognised by when it comes again.
 Key = tuple[str, int, str]
 
@@ -71,11 +75,11 @@ class Consumer:
     _tokens = itertools.count(time.time_ns() // 1_000_000)
 
     def __init__(
-        self, location: Location, owner: str, prepare: Callable[[Link, str], None], unfit: Callable[..., None]
+        self, location: Location, owner: str, prepare: Callable[[Link, str], bool], unfit: Callable[..., None]
     ) -> None:
         self._location = location
         self.owner = owner
-        #: Makes a queue exist before it is consumed from.
+        #: Makes a queue exist before it is consumed from; False when there is none.
         self._prepare = prepare
         #: Takes (held, reason, due) of what cannot be leased: malformed (reason), or to be copied and put back.
         self._unfit = unfit
@@ -90,6 +94,9 @@ class Consumer:
         self.held: dict[Any, Held] = {}
         self._subscriptions = Subscriptions()
         self._prepared: set[str] = set()
+        self._looked: dict[str, float] = {}
+        #: Some of the queues do not exist yet.
+        self._missing = False
         #: After a loss: leased deliveries that may come again, and finished ones; until when.
         self._lost: dict[Key, Any] = {}
         self._finished: dict[Key, float] = {}
@@ -128,7 +135,11 @@ class Consumer:
                     return []
                 if self._waiting:
                     left = min(left, max(0.0, self._waiting[0][0] - now - elapsed))
+                if self._missing:
+                    left = min(left, _LOOK_AGAIN)
                 self._wait(left)
+                if self._missing:
+                    self._ask(lease)
         finally:
             self.leasing = False
 
@@ -136,15 +147,27 @@ class Consumer:
         """See to it that enough is on its way; True when more was asked for just now."""
         with self.lock:
             link = self._connected()
-            for name in lease.queues:
-                if name not in self._prepared:
-                    self._prepare(link, name)
-                    self._prepared.add(name)
+            self._look_for(link, lease.queues)
             held = len(self.held) + len(self._waiting)
-            frames = self._subscriptions.ask(lease.queues, lease.limit - len(self._buffer), held)
+            frames = self._subscriptions.ask(
+                [name for name in lease.queues if name in self._prepared], lease.limit - len(self._buffer), held
+            )
             if frames:
                 link.send(frames)
             return bool(frames)
+
+    def _look_for(self, link: Link, queues: Sequence[str]) -> None:
+        self._missing = False
+        for name in queues:
+            if name not in self._prepared:
+                if time.monotonic() - self._looked.get(name, -_LOOK_AGAIN) < _LOOK_AGAIN:
+                    self._missing = True
+                    continue
+                self._looked[name] = time.monotonic()
+                if self._prepare(link, name):
+                    self._prepared.add(name)
+                else:
+                    self._missing = True
 
     def _grace(self, queues: Sequence[str]) -> float:
         """With wait=0: how long to look out for what was asked for just now."""
@@ -224,6 +247,7 @@ class Consumer:
         self._waiting.clear()
         self._subscriptions = Subscriptions()
         self._prepared.clear()
+        self._looked.clear()
         self._lost = {held.key: tag for tag, held in self.held.items()}
         self._finished = {key: end for key, end in self._finished.items() if end > now}
         self._finished |= {key: now + _RECOGNISE for at, key in self._acked if now - at < _DOUBTFUL}
@@ -248,7 +272,7 @@ class Consumer:
                 elif arrived.redelivered and self._known(held):
                     continue
                 elif arrived.delivery.task in without:
-                    unfit.append((held, "", now + 1.0))
+                    self._leave(held, arrived.redelivered, unfit)
                 elif arrived.delivery.due > now + HOLD:
                     unfit.append((held, "", arrived.delivery.due))
                 elif arrived.delivery.due > now:
@@ -259,6 +283,13 @@ class Consumer:
                     self._buffer.append(held)
         if unfit:
             self._unfit(self, unfit, now)
+
+    def _leave(self, held: Held, redelivered: bool, unfit: list[tuple[Held, str, float]]) -> None:
+        """Leave a message to other consumers: it goes to the next one, or, having been round, comes in a second."""
+        if redelivered:
+            unfit.append((held, "", ROUND_TRIP))
+        else:
+            self._answer([held], requeue=True)
 
     def _known(self, held: Held) -> bool:
         """A message that comes again after a cut: go on with the one that runs, drop one that has finished."""
@@ -283,7 +314,7 @@ class Consumer:
                 if len(taken) >= lease.limit:
                     break
                 held = self._buffer.popleft()
-                if held.source.queue not in asked:
+                if held.source.queue not in asked or held.delivery.task in lease.without:
                     self._buffer.append(held)
                     continue
                 held.token = next(self._tokens)
@@ -384,7 +415,7 @@ class Consumer:
         with suppress(OperationalError):
             self.link.send(self._subscriptions.stop())
         surplus, self._buffer = list(self._buffer), deque()
-        self._unfit(self, [(held, "", -1.0) for held in surplus if held.handed_out >= OFTEN], time.time())
+        self._unfit(self, [(held, "", AT_ONCE) for held in surplus if held.handed_out >= OFTEN], time.time())
         self._answer([held for held in surplus if held.handed_out < OFTEN], requeue=True)
 
     def close(self) -> None:

@@ -42,7 +42,7 @@ def translate(error: BaseException, address: Address, doing: str) -> Operational
         return error
     where = f"RabbitMQ at {address.text}"
     code = getattr(error, "reply_code", None) or getattr(error, "code", 0) or 0
-    text = str(getattr(error, "reply_text", None) or error or type(error).__name__)
+    text = str(getattr(error, "reply_text", None) or str(error) or type(error).__name__)
     if isinstance(error, AMQPError) and code:
         return _answered(int(code), text, address, f"{where}: cannot {doing}", where)
     return LostConnection(f"{where}: cannot {doing}: {_network(error, address, text)}")

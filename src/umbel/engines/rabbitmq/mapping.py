@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from struct import Struct
 from typing import Any
 
@@ -15,6 +16,7 @@ from umbel.core.head_reader import parse_time, show
 from umbel.core.limits import DEFAULT_LIMITS
 from umbel.core.message import Delivery, Message
 from umbel.engines.rabbitmq.connection import MESSAGES, Content
+from umbel.engines.rabbitmq.delays import undelayed
 from umbel.engines.rabbitmq.tables import TableError, read_properties, write_properties
 
 __all__ = ["Arrived", "frames", "publish_method", "read_delivery", "write_content"]
@@ -22,14 +24,13 @@ __all__ = ["Arrived", "frames", "publish_method", "read_delivery", "write_conten
 #: Headers of umbel's own on copies that it puts back: crashes and offers so far, not before, and the generation.
 CRASHES, OFFERS, DUE, GENERATION = "umbel-crashes", "umbel-offers", "umbel-due", "umbel-generation"
 #: What RabbitMQ adds on the way; a message that is sent again begins without it (Celery filters x-death too).
-_ADDED = frozenset(
-    {
-        *(CRASHES, OFFERS, DUE, GENERATION),
-        *("x-death", "x-first-death-exchange", "x-first-death-queue", "x-first-death-reason"),
-        *("x-last-death-exchange", "x-last-death-queue", "x-last-death-reason", "x-delivery-count"),
-        *("x-acquired-count", "x-opt-deaths"),
-    }
+_OWN = (CRASHES, OFFERS, DUE, GENERATION)
+_DEATHS = (
+    *("x-death", "x-first-death-exchange", "x-first-death-queue", "x-first-death-reason"),
+    *("x-last-death-exchange", "x-last-death-queue", "x-last-death-reason", "x-opt-deaths"),
 )
+_ADDED = frozenset({*_OWN, *_DEATHS, "x-delivery-count", "x-acquired-count"})
+_NOTHING: Mapping[str, Any] = {}
 _pack_frame = Struct(">BHI").pack
 _pack_content = Struct(">IQ").pack
 _read_long = Struct(">Q").unpack_from
@@ -135,10 +136,13 @@ def read_delivery(queue: str, content: Content) -> Arrived:
     end = at + 1 + arguments[at]
     exchange = arguments[at + 1 : end].decode("utf-8", "replace")
     routing_key = arguments[end + 1 : end + 1 + arguments[end]].decode("utf-8", "replace")
+    if exchange.startswith("celery_delayed_"):
+        exchange, routing_key = "", undelayed(routing_key)
     try:
         properties, headers, plain = read_properties(raw, 0, DEFAULT_LIMITS.depth)
     except TableError as error:
         return Arrived(Delivery("", "", queue, b"", body), number, redelivered, reason=str(error))
+    added = _take_added(headers) if not _ADDED.isdisjoint(headers) else _NOTHING
     info = {"exchange": exchange, "routing_key": routing_key, "redelivered": redelivered}
     properties["delivery_info"] = info
     envelope = {
@@ -155,19 +159,39 @@ def read_delivery(queue: str, content: Content) -> Arrived:
         reason = f"the message has {len(head)} bytes of headers and {len(body)} of body, more than the limit"
         return Arrived(Delivery("", "", queue, head, body), number, redelivered, reason=reason)
     arrived = Arrived(Delivery("", "", queue, head, body), number, redelivered)
-    arrived.reason = _fill(arrived, headers, properties)
+    arrived.reason = _name(arrived.delivery, headers)
+    if not arrived.reason:
+        _fill(arrived, headers, properties, added)
     return arrived
 
 
-def _fill(arrived: Arrived, headers: dict[str, Any], properties: dict[str, Any]) -> str:
-    delivery = arrived.delivery
+def _take_added(headers: dict[str, Any]) -> dict[str, Any]:
+    """Take out what umbel put in, and what RabbitMQ says about the way through the delay levels."""
+    added = {name: headers.pop(name) for name in _OWN if name in headers}
+    added["x-delivery-count"] = headers.pop("x-delivery-count", 0)
+    deaths = headers.get("x-death")
+    if isinstance(deaths, list):
+        kept = [each for each in deaths if not (isinstance(each, dict) and _is_level(each.get("queue")))]
+        headers["x-death"] = kept
+        if not kept:
+            for name in _DEATHS:
+                headers.pop(name, None)
+    return added
+
+
+def _is_level(queue: Any) -> bool:
+    return isinstance(queue, str) and queue.startswith("celery_delayed_")
+
+
+def _name(delivery: Delivery, headers: dict[str, Any]) -> str:
+    """Fill in id and task, from the body of a protocol 1 message if need be; return what is wrong, or ""."""
     if headers.get("task") is None:
         head = upgrade_head(delivery.head, delivery.body)
         if isinstance(head, Quarantined):
             return head.reason
         delivery.head = head
         try:
-            headers = json_types.loads(head)["headers"]
+            headers.update(json_types.loads(head)["headers"])
         except (DecodeError, KeyError, TypeError) as error:
             return f"the message cannot be read: {show(error)}"
     task, id_ = headers.get("task"), headers.get("id")
@@ -175,28 +199,26 @@ def _fill(arrived: Arrived, headers: dict[str, Any], properties: dict[str, Any])
         if not isinstance(value, str) or not value or len(value) > 255 or not value.isprintable():
             return f"the header {name!r} is missing or no proper name: {show(value)}"
     delivery.task, delivery.id = str(task), str(id_)
-    priority = properties.get("priority")
-    if priority:
-        delivery.priority = priority
-    eta, expires = headers.get("eta"), headers.get("expires")
-    if eta or DUE in headers:
-        # An eta that cannot be read is the worker's to refuse: it reads heads with words for what is wrong.
-        delivery.due = max(_time(eta), _number(headers.get(DUE)))
+    return ""
+
+
+def _fill(arrived: Arrived, headers: dict[str, Any], properties: dict[str, Any], added: Mapping[str, Any]) -> None:
+    """Fill in what an engine needs in order to deal with the message; what cannot be read is the worker's to refuse."""
+    delivery = arrived.delivery
+    delivery.priority = properties.get("priority") or 0
+    eta, expires, retries = headers.get("eta"), headers.get("expires"), headers.get("retries")
+    if eta:
+        delivery.due = _time(eta)
     if expires:
         delivery.expires = _time(expires)
-    generation = headers.get(GENERATION)
-    retries = headers.get("retries")
-    if isinstance(generation, int):
-        delivery.generation = generation
-    elif retries and isinstance(retries, int):
+    if retries and isinstance(retries, int):
         delivery.generation = retries
-    if CRASHES in headers:
-        delivery.crashes = int(_number(headers[CRASHES]))
-    if OFFERS in headers:
-        delivery.offers = int(_number(headers[OFFERS]))
-    if "x-delivery-count" in headers:
-        arrived.handed_out = int(_number(headers["x-delivery-count"]))
-    return ""
+    if added:
+        delivery.due = max(delivery.due, _number(added.get(DUE)))
+        delivery.generation = int(_number(added.get(GENERATION))) or delivery.generation
+        delivery.crashes = int(_number(added.get(CRASHES)))
+        delivery.offers = int(_number(added.get(OFFERS)))
+        arrived.handed_out = int(_number(added.get("x-delivery-count")))
 
 
 def _time(value: Any) -> float:

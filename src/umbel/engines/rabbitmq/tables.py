@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import calendar
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from struct import Struct
@@ -20,7 +20,7 @@ _U8 = Struct(">B").unpack_from
 _U32 = Struct(">I").unpack_from
 _I32 = Struct(">i").unpack_from
 _U64 = Struct(">Q").unpack_from
-_pack_u32 = Struct(">I").pack
+_pack_u32: Callable[[int], bytes] = Struct(">I").pack
 _pack_text = Struct(">cI").pack
 _pack_int = Struct(">ci").pack
 _pack_long = Struct(">cq").pack
@@ -278,7 +278,7 @@ def write_properties(
     flags |= 0x1000
     parts.append(b"\x01" if get("delivery_mode") == 1 else b"\x02")
     priority = get("priority")
-    if priority:
+    if priority is not None:
         flags |= 0x0800
         parts.append(bytes((min(max(int(priority), 0), 255),)))
     for flag, name in _SHORT_TEXTS:
