@@ -19,6 +19,7 @@ import msgspec
 from umbel.app import request as requests
 from umbel.app import running, signals
 from umbel.app.exceptions_io import ExceptionInfo, text_of, traceback_text
+from umbel.app.job_reader import JobReader
 from umbel.app.records import record_of
 from umbel.app.retry import retry_task
 from umbel.app.running import Call, Guard
@@ -83,6 +84,7 @@ class Report(msgspec.Struct, array_like=True, gc=False):
     expected: bool = False
 
 
+_SUCCESS = Kind.SUCCESS.value
 _REVOKED = frozenset({"revoked", "expired", "terminated"})
 
 
@@ -93,7 +95,7 @@ class Runner(Guard):
     thread needs a Runner of its own.
     """
 
-    __slots__ = ("_accept", "_app", "_clock", "_hostname", "_limits", "_on_start", "_rng", "_tasks")
+    __slots__ = ("_accept", "_app", "_clock", "_hostname", "_limits", "_on_start", "_reader", "_rng", "_tasks")
 
     def __init__(self, app: Any, hostname: str, *, clock: Clock, rng: random.Random) -> None:
         super().__init__()
@@ -110,6 +112,7 @@ class Runner(Guard):
             decompressed_bytes=conf.message_max_bytes,
             depth=conf.message_max_depth,
         )
+        self._reader = JobReader(self._accept, self._limits)
         self._on_start: Callable[[Call], None] = self._store_started
 
     def is_async(self, task_name: str) -> bool:
@@ -147,22 +150,20 @@ class Runner(Guard):
     # --- before the run ---------------------------------------------------------------------------------
 
     def _prepare(self, job: Job) -> Call | Report:
-        head = protocol.read_head(job.head, self._limits)
-        if isinstance(head, Quarantined):
-            return self._quarantine(job, head.reason)
         task = self._tasks.get(job.task)
         if task is None:
-            return self._unknown(job, head, "")
-        payload = protocol.read_body(head, job.body, self._accept, self._limits)
-        if isinstance(payload, Quarantined):
-            return self._quarantine(job, payload.reason)
-        return self._call(job, head, payload, task)
+            head = protocol.read_head(job.head, self._limits)
+            return self._quarantine(job, head.reason) if isinstance(head, Quarantined) else self._unknown(job, head, "")
+        read = self._reader.read(job)
+        if isinstance(read, Quarantined):
+            return self._quarantine(job, read.reason)
+        return self._call(job, *read, task)
 
-    def _call(self, job: Job, head: Head, payload: Payload, task: Any) -> Call:
+    def _call(self, job: Job, known: Head, head: Any, payload: Payload, task: Any) -> Call:
         traits = traits_of(task)
-        args, kwargs = tuple(payload.args), payload.kwargs
+        args, kwargs = payload.args, payload.kwargs
         values = {
-            "args": payload.args,
+            "args": args,
             "kwargs": kwargs,
             "callbacks": payload.callbacks,
             "errbacks": payload.errbacks,
@@ -170,10 +171,16 @@ class Runner(Guard):
             "chord": payload.chord,
             "hostname": self._hostname,
             "called_directly": False,
+            # These three are asked for at the end of every task.
+            "ignore_result": known.ignore_result,
+            "parent_id": known.parent_id,
+            "group": known.group,
         }
         request = requests.Context.adopt(values, job, head)
         on_start = self._on_start if traits.track_started else None
-        return Call(self._app, task, traits, request, job.id, args, kwargs, job, self._clock, self._rng, on_start)
+        return Call(
+            self._app, task, traits, request, job.id, tuple(args), kwargs, job, self._clock, self._rng, on_start
+        )
 
     def _store_started(self, call: Call) -> None:
         store = self._app.store
@@ -192,6 +199,10 @@ class Runner(Guard):
     def _report(self, call: Call, outcome: Outcome) -> Report:
         job = call.job
         settled = settle_outcome(call, outcome, job.crashes)
+        if outcome.kind is Kind.SUCCESS and not logger.isEnabledFor(logging.INFO):
+            return Report(
+                job.number, settled.end, settled.record, settled.publish, kind=_SUCCESS, runtime=outcome.runtime
+            )
         return Report(
             job.number,
             settled.end,
@@ -215,7 +226,7 @@ class Runner(Guard):
         payload = protocol.read_body(head, job.body, self._accept, self._limits)
         if isinstance(payload, Quarantined):
             payload = Payload([], {})
-        call = self._call(job, head, payload, task)
+        call = self._call(job, head, head, payload, task)
         token = requests.push(task, call.request)
         try:
             outcome = self._verdict(call)
@@ -272,7 +283,9 @@ class Runner(Guard):
     def _dead(self, job: Job, exc: Exception, reason: str, log: str) -> Report:
         record = None
         if self._app.store is not None:
-            record = record_of(self._app, job.id, states.FAILURE, exc, now=self._clock.now())
+            record = record_of(
+                self._app, job.id, states.FAILURE, exc, now=self._clock.now(), reply_to=reply_to_of(job.head)
+            )
         return Report(job.number, End.DEAD, record, [], 0.0, reason, Kind.FAILURE.value, 0.0, log)
 
     def _internal_error(self, job: Job, exc: Exception) -> Report:

@@ -46,7 +46,11 @@ def settle_outcome(call: Call, outcome: Outcome, crashes: int = 0) -> Settled:
     values = request._values
     if outcome.kind is Kind.SUCCESS and not (values["callbacks"] or values["chain"] or values["chord"]):
         # What nearly every call is: nothing follows but its result.
-        state = call.traits.success_state(request.ignore_result)
+        try:
+            ignore = values["ignore_result"]
+        except KeyError:
+            ignore = request.ignore_result
+        state = call.traits.success_state(ignore)
         if state is None or call.app.store is None:
             return Settled(End.DONE, None, [])
         return Settled(End.DONE, _record(call, state, outcome), [])

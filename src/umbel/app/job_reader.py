@@ -1,0 +1,179 @@
+"""Reads the message of a job. What nearly all messages of a task have in common is read once and remembered.
+
+Two heads that differ only in their id and in the texts of their arguments mean the same but for these. Such a head is
+checked once; for the next one only what differs is looked at, and the rest of it is read when a task asks for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import msgspec
+
+from umbel.core import protocol
+from umbel.core.limits import Limits
+from umbel.core.protocol import Head, Payload, Quarantined
+
+__all__ = ["JobReader", "LateHead"]
+
+#: After so many messages in a row that are unlike the ones before, likeness is not looked for any more.
+_MISSES = 1000
+#: Longer bodies are read the thorough way: there the few microseconds do not count.
+_SHORT_BODY = 16 * 1024
+#: How a tag of a typed value begins; such bodies are read the thorough way.
+_TAG = b'"__type__"'
+
+
+class _Texts(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    argsrepr: str | None
+    kwargsrepr: str | None
+
+
+class _NothingFollows(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    callbacks: None
+    errbacks: None
+    chain: None
+    chord: None
+
+
+class _Kind(NamedTuple):
+    """What the heads of one task have in common: the pieces between their ids, before and after the texts."""
+
+    front: tuple[bytes, ...]
+    back: tuple[bytes, ...]
+    #: Texts of arguments that are known to be in order.
+    texts: bytes
+    #: The first head of this kind, for what does not differ.
+    head: Head
+    #: Its body is uncompressed JSON, which this program reads.
+    plain: bool
+
+
+_read_texts = msgspec.json.Decoder(_Texts).decode
+_read_body = msgspec.json.Decoder(tuple[list[Any], dict[str, Any], _NothingFollows]).decode
+
+
+class LateHead:
+    """The head of a job whose kind is known: read when somebody asks."""
+
+    __slots__ = ("_full", "_job", "_known", "_limits")
+
+    def __init__(self, job: Any, known: Head, limits: Limits) -> None:
+        self._job = job
+        self._known = known
+        self._limits = limits
+        self._full: Head | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        full = self._full
+        if full is None:
+            read = protocol.read_head(self._job.head, self._limits)
+            full = self._full = self._known if isinstance(read, Quarantined) else read
+        return getattr(full, name)
+
+
+class JobReader:
+    """Reads heads and bodies for one Runner."""
+
+    __slots__ = ("_accept", "_json", "_kinds", "_limits", "_misses")
+
+    def __init__(self, accept: Collection[str], limits: Limits) -> None:
+        self._accept = accept
+        self._json = "application/json" in accept
+        self._limits = limits
+        #: By name of the task.
+        self._kinds: dict[str, _Kind] = {}
+        self._misses = 0
+
+    def read(self, job: Any) -> tuple[Head, Any, Payload] | Quarantined:
+        """Return the head of the kind of message that `job` is, its own head, and its arguments.
+
+        The first says truly: what the body is written in, `ignore_result`, `parent_id`, `group`. Never raises.
+        """
+        kind = self._kinds.get(job.task)
+        head: Any
+        if kind is not None and _is_like(job, kind):
+            known, plain = kind.head, kind.plain
+            self._misses = 0
+            head = LateHead(job, known, self._limits)
+        else:
+            read = protocol.read_head(job.head, self._limits)
+            if isinstance(read, Quarantined):
+                return read
+            head = known = read
+            plain = self._json and _is_plain(read)
+            self._remember(job, read, plain)
+        payload = self._read_quickly(job.body) if plain else None
+        if payload is None:
+            body = protocol.read_body(known, job.body, self._accept, self._limits)
+            if isinstance(body, Quarantined):
+                return body
+            payload = body
+        return known, head, payload
+
+    def _remember(self, job: Any, head: Head, plain: bool) -> None:
+        """Keep what this head has in common with the next ones of its task, if that can be told for certain."""
+        if self._misses > _MISSES:
+            self._kinds.clear()
+            return
+        self._misses += 1
+        kind = _kind_of(job, head, plain)
+        if kind is not None:
+            self._kinds[job.task] = kind
+
+    def _read_quickly(self, body: bytes) -> Payload | None:
+        """Return the arguments of a short body that nothing follows from; None where it has to be read thoroughly."""
+        if len(body) > _SHORT_BODY or _TAG in body or body.count(b"[") + body.count(b"{") > self._limits.depth:
+            return None
+        try:
+            args, kwargs, _nothing = _read_body(body)
+        except (msgspec.MsgspecError, RecursionError):
+            return None
+        return Payload(args, kwargs)
+
+
+def _is_plain(head: Head) -> bool:
+    json = head.content_type == "application/json" and (head.content_encoding or "").lower() == "utf-8"
+    return json and head.compression is None
+
+
+def _kind_of(job: Any, head: Head, plain: bool) -> _Kind | None:
+    """Take a head apart; None where its id is more than a JSON string of its own here and there."""
+    name, raw = job.id.encode(), job.head
+    begin = raw.find(b'"argsrepr":')
+    end = raw.find(b'"origin":', begin)
+    if begin < 0 or end < 0 or head.id != job.id or job.id in (head.parent_id, head.group):
+        return None
+    front, back, texts = raw[:begin].split(name), raw[end:].split(name), raw[begin:end]
+    quoted = all(
+        one.endswith(b'"') and other.startswith(b'"') for pieces in (front, back) for one, other in pairwise(pieces)
+    )
+    if not quoted or not _is_inert(job.id) or not _are_texts(texts):
+        return None
+    return _Kind(tuple(front), tuple(back), texts, head, plain)
+
+
+def _is_like(job: Any, kind: _Kind) -> bool:
+    """Tell whether a head is that of `kind` but for the id and the texts of the arguments."""
+    head, name = job.head, job.id.encode()
+    front, back = name.join(kind.front), name.join(kind.back)
+    if not head.startswith(front) or not head.endswith(back) or not _is_inert(job.id):
+        return False
+    texts = head[len(front) : len(head) - len(back)]
+    return texts == kind.texts or _are_texts(texts)
+
+
+def _is_inert(name: str) -> bool:
+    """Tell whether an id means the same wherever it stands inside a JSON string, and is short enough to be one."""
+    return name.isascii() and len(name) < 100 and name.replace("-", "").isalnum()
+
+
+def _are_texts(data: bytes) -> bool:
+    """Tell whether this piece of a head holds the texts of the arguments and nothing else."""
+    try:
+        _read_texts(b"{%b}" % data[:-1])
+    except (msgspec.MsgspecError, RecursionError):
+        return False
+    return data.endswith(b",")
