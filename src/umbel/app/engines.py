@@ -45,12 +45,13 @@ class AppEngines:
         if where != reading:
             results = self._opened_at(where, backend_options) if where not in ("", _RPC) else None
             # Results that travel as messages are the broker's.
-            store = engine.store if where == _RPC else None if results is None else results.store
+            carried = engine.store if is_rabbitmq(reading) else None
+            store = carried if where == _RPC else None if results is None else results.store
             if where == _RPC and store is None:
                 raise NotSupportedError(
                     f"{mask_url(reading)} carries no results as messages: name a Redis or SQLite URL in result_backend"
                 )
-            engine = dataclasses.replace(engine, store=store, atomic=None)
+            engine = dataclasses.replace(engine, store=store, atomic=None, replies=engine.replies if where == _RPC else None)
         engine = shelve(engine, results)
         if writing != reading:
             engine = split(engine, self._opened_at(writing, broker_options))
