@@ -109,7 +109,7 @@ def _greet(wire: Wire, *, role: bool, look: bool) -> None:
         replies = [wire.read(deadline) for _ in commands]
     except failures.RedisFailure as error:
         error.maybe_done = False
-        if location.tls is None and isinstance(error, failures.Unreachable) and "closed" in str(error):
+        if "closed the connection" in str(error):
             raise failures.hung_up(location) from error
         raise
     for command, reply in zip(commands, replies, strict=True):

@@ -203,6 +203,8 @@ def _connecting(error: BaseException, location: Location) -> tuple[str, bool]:
         )
     if isinstance(error, ssl.SSLError):
         return _tls(error), True
+    if isinstance(error, TimeoutError) and "handshake" in str(error):
+        return "the TLS handshake was not answered; if it does not use TLS write redis://, or use its TLS port", False
     if isinstance(error, TimeoutError):
         return f"no connection within {location.socket_connect_timeout:g} seconds; check host, port and firewall", False
     if isinstance(error, socket.gaierror):
@@ -231,9 +233,16 @@ def _tls(error: ssl.SSLError) -> str:
     return f"TLS failed ({reason}): check ssl_ca_certs, ssl_certfile, ssl_keyfile and ssl_min_version"
 
 
-def hung_up(location: Location) -> Unreachable:
-    """Return the error for a server that closes an unencrypted connection during the first words."""
-    return Unreachable(
-        f"Redis at {location.address} closed the connection at once: if it uses TLS write rediss:// in the URL; else "
-        "it is shutting down, or something between here and there lets nothing through"
-    )
+def hung_up(location: Location) -> RedisFailure:
+    """Return the error for a server that closes a connection during the first words."""
+    words = f"Redis at {location.address} closed the connection at once"
+    if location.tls is None:
+        return Unreachable(
+            f"{words}: if it uses TLS write rediss:// in the URL; else it is shutting down, or something between here "
+            "and there lets nothing through"
+        )
+    if "ssl_certfile" in location.tls:
+        return Unreachable(f"{words}: it is shutting down, or does not trust the certificate in ssl_certfile")
+    error = RedisFailure(f"{words}: it wants a certificate of this client, so set ssl_certfile and ssl_keyfile")
+    error.misconfigured = True
+    return error
