@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import socket
 import threading
 import time
@@ -15,6 +14,7 @@ from collections.abc import Collection
 from umbel.core.errors import OperationalError
 from umbel.engines.redis import failures
 from umbel.engines.redis.connection import NOTHING, Client, Link
+from umbel.engines.redis.wire import wait_readable
 
 __all__ = ["Subscription"]
 
@@ -65,7 +65,7 @@ class Subscription:
                 if heard or self._waker.take() or left <= 0:
                     return heard
                 self._sleep(left)
-        except OperationalError:
+        except BaseException:  # whatever broke off a read may have left half a reply
             self._drop()
             raise
 
@@ -89,6 +89,9 @@ class Subscription:
                 self._link.send(command, *channels[first : first + _CHUNK])
         except OperationalError:
             self._link.close()
+        except BaseException:
+            self._link.close()
+            raise
 
     def _read(self) -> list[tuple[bytes, bytes | None]]:
         """Take what has come; connects where there is no connection and something to listen to."""
@@ -118,14 +121,13 @@ class Subscription:
 
     def _sleep(self, left: float) -> None:
         """Wait for bytes, for `wake`, or until the server should give a sign of life."""
-        poll = select.poll()
-        poll.register(self._waker.fileno(), select.POLLIN)
+        descriptors = [self._waker.fileno()]
         if self._link is not None:
             if self._link.fileno() < 0:
                 raise failures.closed(self._client.location, sent=False)
-            poll.register(self._link.fileno(), select.POLLIN)
+            descriptors.append(self._link.fileno())
             left = min(left, self._until_check())
-        poll.poll(max(0.0, left) * 1000 + 1)
+        wait_readable(descriptors, max(0.0, left))
 
     def _until_check(self) -> float:
         """Seconds until silence has to be looked into: a server that is gone without a word is noticed by PING."""

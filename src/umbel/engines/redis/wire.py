@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import _socket
 import contextlib
+import math
 import os
 import select
 import socket
@@ -20,7 +21,7 @@ import hiredis
 from umbel.engines.redis import failures
 from umbel.engines.redis.location import Location
 
-__all__ = ["NOTHING", "ReplyError", "Wire", "pack"]
+__all__ = ["NOTHING", "ReplyError", "Wire", "pack", "wait_readable"]
 
 #: What is read where no whole reply has come.
 NOTHING: Any = object()
@@ -40,8 +41,6 @@ class Wire:
         self.used = time.monotonic()
         self._reader = hiredis.Reader(notEnoughData=NOTHING)
         _set_deadline(sock, seconds)
-        self._poll = select.poll()
-        self._poll.register(sock.fileno(), select.POLLIN)
 
     def exchange(self, request: bytes) -> Any:
         """Send one packed command and return its reply; an error of Redis is returned as a `hiredis.ReplyError`."""
@@ -116,7 +115,7 @@ class Wire:
         """Wait up to `timeout` seconds for bytes, or for the end of the connection."""
         if isinstance(self.socket, ssl.SSLSocket) and self.socket.pending():
             return True
-        return bool(self._poll.poll(timeout * 1000))
+        return wait_readable([self.socket.fileno()], timeout)
 
     def is_stale(self, health_check_interval: float) -> bool:
         """Tell whether an idle connection has ended meanwhile; after a long time it is asked for a sign of life."""
@@ -144,6 +143,16 @@ class Wire:
         """Close the connection; in a forked child only the child's end of it."""
         with contextlib.suppress(OSError):
             self.socket.close()
+
+
+def wait_readable(descriptors: Sequence[int], timeout: float) -> bool:
+    """Wait up to `timeout` seconds until one of the descriptors has something to read, or has ended."""
+    if not hasattr(select, "poll"):  # Windows
+        return bool(select.select(descriptors, (), (), timeout)[0])
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(math.ceil(timeout * 1000)))
 
 
 def pack(args: Sequence[Any]) -> bytes:
