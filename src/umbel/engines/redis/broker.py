@@ -6,6 +6,7 @@ import time
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from umbel.core.errors import OperationalError
 from umbel.core.message import DeadLetter, Delivery, Depth, Message, Settlement, Stage
 from umbel.core.queues import Queue
 from umbel.engine.seam import Lease, Refusal
@@ -76,7 +77,12 @@ class RedisBroker:
 
     def extend(self, owner: str, seconds: float, now: float) -> bool:
         """Keep the leases of `owner`; False, once, when messages have been taken from it."""
-        return self._leasing.extend(owner, seconds, now)
+        try:
+            return self._leasing.extend(owner, seconds, now)
+        except OperationalError:
+            # The connections that wait are as silent as this one was: they would not notice for a while.
+            self._places.wake()
+            raise
 
     def settle(self, owner: str, settlements: Sequence[Settlement], now: float) -> list[Any]:
         """End leases; return the tags that were stale."""

@@ -55,6 +55,8 @@ class Client:
         self._wires: weakref.WeakSet[Wire] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._pid = os.getpid()
+        #: When a call last failed: connections that have not been used since may be as dead.
+        self.doubted = 0.0
         #: The first connection sees whether umbel can use this server.
         self._looked = False
 
@@ -65,7 +67,7 @@ class Client:
         try:
             reply = wire.exchange(request)
         except BaseException:
-            self._drop(wire)
+            self._give_up(wire)
             raise
         if type(reply) is ReplyError:
             raise self._refused(reply, wire)
@@ -82,7 +84,7 @@ class Client:
             deadline = time.monotonic() + wire.seconds
             replies = [wire.read(deadline) for _ in commands]
         except BaseException:
-            self._drop(wire)
+            self._give_up(wire)
             raise
         wire.used = time.monotonic()
         return [self._refused(reply, wire) if type(reply) is ReplyError else reply for reply in replies]
@@ -113,7 +115,8 @@ class Client:
         local = self._local
         wire = local.wire
         if wire is not None and wire.pid == os.getpid():
-            if not wire.is_stale(self.location.health_check_interval) and not self._outdated(local):
+            doubtful = wire.used < self.doubted or wire.is_stale(self.location.health_check_interval)
+            if not doubtful and not self._outdated(local):
                 return wire
             self._drop(wire)
         wire = dial(self.location, look=not self._looked)
@@ -137,6 +140,11 @@ class Client:
             return False
         local.looked = now
         return bool(credentials(self.location) != local.login)
+
+    def _give_up(self, wire: Wire) -> None:
+        """Drop a connection that has failed; no other thread finds out for itself, each after a time-out of its own."""
+        self.doubted = time.monotonic()
+        self._drop(wire)
 
     def _drop(self, wire: Wire) -> None:
         wire.close()

@@ -40,6 +40,8 @@ class Place:
         for end in self._bell:
             os.set_blocking(end, False)
         self._woken = False
+        #: When the connections were made.
+        self._since = time.monotonic()
         #: Whether anything may ever have been staged here.
         self.staged = False
 
@@ -48,6 +50,8 @@ class Place:
     def wait(self, lists: Sequence[bytes], seconds: float) -> None:
         """Block until a message has been staged, a new earliest due time is told, `wake` or the time is over."""
         try:
+            if self._client.doubted > self._since:
+                self.drop()
             self._listen()
             self._arm(lists, seconds)
             self._poll(seconds)
@@ -117,16 +121,18 @@ class Place:
     def disarmed(self, answers: Sequence[Any]) -> bool:
         """Take in the answers to `unblock`; True when something may have been staged after the lease."""
         late = False
+        # Of connections that may be dead no reply is waited for.
+        patience = _DISARM if self._client.doubted <= self._since else 0.0
         for name, answer in zip(list(self._armed), answers, strict=True):
             link = self._armed.pop(name)
             try:
                 if answer == 1:
-                    reply = link.receive(_DISARM)
+                    reply = link.receive(patience)
                 else:
                     # Its reply is on the way, or the server has not read its BLMOVE yet.
                     reply = link.receive(0.0)
                     late = late or reply is NOTHING
-                    reply = self._insist(link) if reply is NOTHING else reply
+                    reply = self._insist(link, patience) if reply is NOTHING else reply
             except OperationalError:
                 reply = NOTHING
             if reply is NOTHING:
@@ -135,8 +141,8 @@ class Place:
                 link.close()
         return late
 
-    def _insist(self, link: Link) -> Any:
-        until = time.monotonic() + _DISARM
+    def _insist(self, link: Link, patience: float) -> Any:
+        until = time.monotonic() + patience
         while time.monotonic() < until:
             reply = link.receive(0.005)
             if reply is not NOTHING:
@@ -165,6 +171,7 @@ class Place:
         """Close the connections; the next wait opens others."""
         links = [*self._links.values(), *([self._news] if self._news is not None else [])]
         self._links, self._armed, self._news = {}, {}, None
+        self._since = time.monotonic()
         for link in links:
             link.close()
 
