@@ -80,4 +80,4 @@ bench-redis bench-rabbitmq: bench-%: $(READY)  ## the same on Redis alone, or on
 	$(BIN)/python bench/run.py --engines $* --rounds $(ROUNDS) $(if $(QUICK),--quick)
 
 clean:  ## remove what the other commands made
-	rm -rf $(VENV) $(DEMO_VENV) .venv-bench .venv-interop .venv-interop.lock build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(DEMO_VENV) .venv-bench .venv-interop .venv-interop-lock build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

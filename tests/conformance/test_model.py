@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import itertools
+from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
-import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
@@ -15,26 +13,22 @@ from umbel.engine.seam import Engine
 from umbel.testing.conformance_model import EngineMachine
 
 
-@contextmanager
-def machine(url: str) -> Iterator[type[EngineMachine]]:
-    with tempfile.TemporaryDirectory() as folder:
-        opened = 0
+def check(fresh: Callable[[], Engine], examples: int) -> None:
+    """Let hypothesis run random calls on engines that `fresh` opens, each of them empty."""
 
-        def fresh() -> Engine:
-            nonlocal opened
-            opened += 1
-            return open_engine(url.format(file=Path(folder, f"{opened}.db")))
+    class Machine(EngineMachine):
+        open: ClassVar[Callable[[], Engine]] = staticmethod(fresh)
 
-        class Machine(EngineMachine):
-            open: ClassVar[Callable[[], Engine]] = staticmethod(fresh)
-
-        yield Machine
-
-
-@pytest.mark.parametrize(("url", "examples"), [("memory://", 150), ("sqlite:///{file}", 40)])
-def test_an_engine_answers_random_calls_as_the_model_does(url: str, examples: int) -> None:
     checks = settings(
         max_examples=examples, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
     )
-    with machine(url) as kind:
-        run_state_machine_as_test(kind, settings=checks)
+    run_state_machine_as_test(Machine, settings=checks)
+
+
+def test_memory_answers_random_calls_as_the_model_does() -> None:
+    check(lambda: open_engine("memory://"), 150)
+
+
+def test_sqlite_answers_random_calls_as_the_model_does(tmp_path: Path) -> None:
+    numbers = itertools.count()
+    check(lambda: open_engine(f"sqlite:///{tmp_path}/{next(numbers)}.db"), 40)

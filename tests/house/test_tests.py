@@ -7,7 +7,7 @@ import ast
 from tests.house.sources import TESTS
 
 #: Real time passes between real processes there.
-PROCESS_TESTS = "tests/process/"
+PROCESS_TESTS = ("tests/process/", "tests/interop/")
 
 
 def test_no_test_mocks_code_of_our_own() -> None:

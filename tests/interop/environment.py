@@ -14,6 +14,8 @@ PYTHON = FOLDER / "bin" / "python"
 PACKAGES = ("celery[redis]==5.7.0", "msgpack>=1", "pyyaml>=6")
 #: Written last, with what is installed: an environment without it, or with other packages, is made again.
 MARK = FOLDER / ".installed"
+#: Beside the environment, which is emptied when it is made.
+LOCK = ROOT / ".venv-interop-lock" / "lock"
 
 
 class EnvironmentFailedError(Exception):
@@ -23,7 +25,8 @@ class EnvironmentFailedError(Exception):
 def python_with_celery() -> Path:
     """Return the interpreter that has Celery, after making its environment. Raises `EnvironmentFailedError`."""
     wanted = "\n".join(PACKAGES)
-    with (ROOT / ".venv-interop.lock").open("w") as lock:
+    LOCK.parent.mkdir(exist_ok=True)
+    with LOCK.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not MARK.exists() or MARK.read_text() != wanted:
             _run(sys.executable, str(ROOT / "scripts" / "make_venv.py"), str(FOLDER))

@@ -163,8 +163,16 @@ class EngineMachine(RuleBasedStateMachine):
     def lease(self, owner: str, limit: int) -> None:
         """Lease; what comes must be the right messages in the right order."""
         ready = [copy for copy in self.copies if not copy.owner and copy.due <= self.now]
-        got = self.broker.lease(Lease(("q",), owner, limit, _SECONDS), self.now)
-        assert len(got) == min(limit, len(ready))
+        asked = Lease(("q",), owner, limit, _SECONDS)
+        got = self.broker.lease(asked, self.now)
+        if self.engine.caps.once:
+            assert len(got) == min(limit, len(ready))
+        else:  # a call may be used up by what is not yet due and has been put away, but not many of them
+            again = iter(range(len(self.copies)))
+            while ready and not got and next(again, None) is not None:
+                got = self.broker.lease(asked, self.now)
+            assert len(got) <= min(limit, len(ready))
+            assert bool(got) == bool(ready)
         for copy in ready:
             copy.token, copy.ticket, copy.former = copy.token + 1, 0, ""
         taken = self._match(got, ready)
@@ -316,8 +324,11 @@ class EngineMachine(RuleBasedStateMachine):
         depth = self.broker.depth(["q"], self.now)["q"]
         waiting = [copy for copy in self.copies if not copy.owner]
         assert depth.leased == len(self.copies) - len(waiting)
-        assert depth.ready == sum(copy.due <= self.now for copy in waiting)
-        assert depth.scheduled == sum(copy.due > self.now for copy in waiting)
+        scheduled = sum(copy.due > self.now for copy in waiting)
+        assert depth.ready + depth.scheduled == len(waiting)
+        # Where other kinds of producers and workers share the queues, a message may lie among the ready ones until
+        # somebody meets it who can put it away.
+        assert depth.scheduled == scheduled if self.engine.caps.once else depth.scheduled <= scheduled
         states = {id_: record.state for id_, record in self.store.get(list("abcdef"), self.now).items()}
         assert states == self.final
         complete = {name: group.in_order() for name, group in self.groups.items() if group.done is not None}
