@@ -143,6 +143,27 @@ def test_a_large_group_is_complete_once_and_its_payloads_are_in_order(store: Red
     assert store.joined(["g"]) == {"g": joined.payloads}
 
 
+def test_what_a_watch_was_told_is_read_once_without_asking_and_never_after_it_was_forgotten(
+    client: Client, store: RedisStore
+) -> None:
+    watch = store.watch()
+    watch.add(["a", "b", "c"])
+    assert watch.wait(0.05) is False
+    records = [
+        Record("a", "SUCCESS", meta("SUCCESS", 1)),
+        Record("b", "SUCCESS", meta("SUCCESS", 2)),
+        Record("c", "STARTED", meta("STARTED")),
+    ]
+    RedisStore(client).put(records, NOW)
+    while len(told := store._told) < 2:
+        assert watch.wait(5) is True
+    assert told.keys() == {"a", "b"}
+    assert store.get(["a", "c", "d"], NOW) == {"a": records[0], "c": records[2]}
+    store.forget(["a", "b"])
+    assert store.get(["a", "b"], NOW) == {}
+    watch.close()
+
+
 def test_a_watch_connects_again_and_tells_what_was_stored_meanwhile(
     client: Client, store: RedisStore, wait_until: Callable[..., None]
 ) -> None:

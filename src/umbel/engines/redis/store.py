@@ -56,6 +56,8 @@ class RedisStore(Groups):
         self._prefix = client.result_prefix + RESULT_KEY
         self._final = client.result_prefix + b"umbel.final."
         self._revocations = revocations or Revocations()
+        #: Terminal states that a watch has heard and nobody has read yet: each spares one round trip.
+        self._told: dict[str, bytes] = {}
 
     def put(self, records: Sequence[Record], now: float) -> list[str]:
         """Store states and tell those who wait; return the ids whose terminal state stays."""
@@ -73,6 +75,12 @@ class RedisStore(Groups):
         """Read states; unknown and expired ids are left out."""
         del now
         found: dict[str, Record] = {}
+        if self._told:
+            for id_ in ids:
+                told = self._told.pop(id_, None)
+                if told is not None:
+                    found[id_] = Record(id_, state_of(told), told)
+            ids = [id_ for id_ in ids if id_ not in found]
         for first in range(0, len(ids), _CHUNK):
             batch = ids[first : first + _CHUNK]
             metas = self._client.call("MGET", *[self._prefix + id_.encode() for id_ in batch])
@@ -83,10 +91,12 @@ class RedisStore(Groups):
 
     def watch(self) -> RedisWatch:
         """Open a watch for this process."""
-        return RedisWatch(self._client)
+        return RedisWatch(self._client, self._told)
 
     def forget(self, ids: Sequence[str]) -> None:
         """Delete states."""
+        for id_ in ids:
+            self._told.pop(id_, None)
         for first in range(0, len(ids), _CHUNK):
             names = [id_.encode() for id_ in ids[first : first + _CHUNK]]
             self._client.call("DEL", *[self._prefix + name for name in names], *[self._final + name for name in names])

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
+from umbel.core.states import READY_STATES
 from umbel.engines.redis.connection import Client
+from umbel.engines.redis.states import state_of
 from umbel.engines.redis.subscription import Subscription
 
 __all__ = ["RESULT_KEY", "RedisWatch"]
@@ -19,8 +21,10 @@ _CHUNK = 1000
 class RedisWatch:
     """One wait for results: Watch of `umbel.engine.seam`."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, told: dict[str, bytes]) -> None:
         self._client = client
+        #: Terminal states that the channels have told, for the store's next `get`: they are what is stored.
+        self._told = told
         self._prefix = client.result_prefix + RESULT_KEY
         self._subscription = Subscription(client)
         self._lock = threading.Lock()
@@ -41,6 +45,8 @@ class RedisWatch:
         with self._lock:
             self._keys.difference_update(keys)
             self._begun.difference_update(keys)
+        for id_ in ids:
+            self._told.pop(id_, None)
         self._subscription.unsubscribe(keys)
 
     def wait(self, timeout: float) -> bool:
@@ -53,10 +59,20 @@ class RedisWatch:
             with self._lock:
                 watched = [event for event in events if event[0] in self._keys]
                 self._begun.update(key for key, payload in watched if payload is None)
-            if any(payload is not None for _, payload in watched):
+            if self._keep(watched):
                 return True
             if not events:
                 return False
+
+    def _keep(self, events: Sequence[tuple[bytes, bytes | None]]) -> bool:
+        """Note the terminal states among what was heard; True when a state was heard at all."""
+        heard = False
+        for key, payload in events:
+            if payload is not None:
+                heard = True
+                if state_of(payload) in READY_STATES:
+                    self._told[key[len(self._prefix) :].decode()] = payload
+        return heard
 
     def _is_stored_already(self) -> bool:
         with self._lock:
