@@ -129,7 +129,7 @@ class JobReader:
             return None
         try:
             args, kwargs, _nothing = _read_body(body)
-        except (msgspec.MsgspecError, RecursionError):
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return None
         return Payload(args, kwargs)
 
@@ -174,6 +174,6 @@ def _are_texts(data: bytes) -> bool:
     """Tell whether this piece of a head holds the texts of the arguments and nothing else."""
     try:
         _read_texts(b"{%b}" % data[:-1])
-    except (msgspec.MsgspecError, RecursionError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return False
     return data.endswith(b",")

@@ -20,7 +20,7 @@ from typing import Any
 from umbel.app.execution import Report
 from umbel.app.traits import traits_of
 from umbel.core.errors import WorkerLostError
-from umbel.core.message import End, Settlement
+from umbel.core.message import Delivery, End, Settlement
 from umbel.core.outcome import Policy
 from umbel.engine.clock import Clock
 from umbel.worker import admission
@@ -240,28 +240,28 @@ class Consumer:
 
     def _on_reports(self, member: Member, reports: list[Report]) -> None:
         back = self.crew.take_back(member, [report.number for report in reports])
-        settlements = [self._settlement(a, report) for a, report in zip(back, reports, strict=True) if a is not None]
+        settlements = []
+        runtimes: dict[str, list[float]] = {}
+        for assigned, report in zip(back, reports, strict=True):
+            if assigned is None:
+                continue
+            delivery = assigned.delivery
+            if assigned.concluding:
+                self.totals[delivery.task] = self.totals.get(delivery.task, 0) + 1
+            else:
+                runtimes.setdefault(delivery.task, []).append(report.runtime)
+            settlements.append(_settlement(delivery, report))
+        for task, lengths in runtimes.items():
+            self.totals[task] = self.totals.get(task, 0) + len(lengths)
+            if len(lengths) > 1:
+                self.crew.runtimes.learn(task, max(lengths))
+            self.crew.runtimes.learn(task, sum(lengths) / len(lengths), len(lengths))
         if self.crew.busy() or self._stopping:
             self.settler.put(settlements)
         else:
             self.settler.settle(settlements)
         if member.wants_more():
             self.feeder.room()
-
-    def _settlement(self, assigned: Assigned, report: Report) -> Settlement:
-        delivery = assigned.delivery
-        self.totals[delivery.task] = self.totals.get(delivery.task, 0) + 1
-        if not assigned.concluding:
-            self.crew.runtimes.learn(delivery.task, report.runtime)
-        return Settlement(
-            delivery.tag,
-            delivery.token,
-            _ENDS[report.end],
-            report.record,
-            tuple(report.publish),
-            report.due,
-            report.reason,
-        )
 
     def _unregister(self, member: Member) -> None:
         with suppress(KeyError, ValueError):
@@ -374,6 +374,13 @@ class Consumer:
             member.sock.close()
         self._selector.close()
         return status
+
+
+def _settlement(delivery: Delivery, report: Report) -> Settlement:
+    end, publish = _ENDS[report.end], report.publish
+    if publish or end is not End.DONE:
+        return Settlement(delivery.tag, delivery.token, end, report.record, tuple(publish), report.due, report.reason)
+    return Settlement(delivery.tag, delivery.token, end, report.record)
 
 
 def _again(assigned: Assigned) -> Admitted:

@@ -25,6 +25,9 @@ MAX_WAITING_BYTES = 144 * 1024
 #: What a task of unknown length is taken to last: longer than the horizon, so that nothing waits behind it.
 UNKNOWN_RUNTIME = 1.0
 
+#: What is added to a run's length for the work around it (seconds).
+_OVERHEAD = 2e-5
+
 
 @dataclass(slots=True)
 class Assigned:
@@ -69,16 +72,17 @@ class Member:
     #: Monotonic time of the fork, to notice one that never gets ready.
     forked: float = field(default_factory=time.monotonic)
 
-    def may_take(self, cost: float, size: int, *, is_async: bool, async_limit: int) -> bool:
-        """Tell whether one more job of this cost (seconds) and size (bytes) fits."""
+    def may_take(self, assigned: Assigned, size: int, most: int, async_limit: int) -> bool:
+        """Tell whether one more job of this size (bytes) fits: at most `most` of plain tasks, or `async_limit`."""
         if not self.ready or self.leaving or self.blocked_by:
             return False
-        if is_async:
+        if assigned.is_async:
             return self.async_jobs < async_limit
-        sync_jobs = len(self.assigned) - self.async_jobs
-        if sync_jobs == 0:
+        held = len(self.assigned) - self.async_jobs
+        if held == 0:
             return True
-        return self.load + cost <= HORIZON and self.waiting_bytes + size <= MAX_WAITING_BYTES
+        fits = self.load + assigned.cost <= HORIZON and self.waiting_bytes + size <= MAX_WAITING_BYTES
+        return fits and held < most
 
     def wants_more(self) -> bool:
         """Tell whether it is worth planning again: half of what may wait here has been done."""
@@ -131,13 +135,13 @@ class Runtimes:
         """Return the expected run time of `task`; a new one is taken to be long."""
         return self._average.get(task, UNKNOWN_RUNTIME)
 
-    def learn(self, task: str, seconds: float) -> None:
-        """Take in one run; a longer one counts at once, shorter ones slowly."""
+    def learn(self, task: str, seconds: float, runs: int = 1) -> None:
+        """Take in one run, or so many of this average length; longer ones count at once, shorter ones slowly."""
         old = self._average.get(task)
         if old is None or seconds > old:
-            self._average[task] = seconds + 2e-5
+            self._average[task] = seconds + _OVERHEAD
         else:
-            self._average[task] = old + 0.2 * (seconds + 2e-5 - old)
+            self._average[task] = old + (1.0 - 0.8**runs) * (seconds + _OVERHEAD - old)
 
     def typical(self) -> float:
         """Return the expected run time of the shortest-running half of the work: what prefetching is sized by."""
@@ -205,26 +209,27 @@ class Crew:
         self, backlog: deque[Admitted], assigned_of: Callable[[Admitted], Assigned]
     ) -> list[tuple[Member, list[Assigned]]]:
         """Take from the front of `backlog` what executors can be given now, idle ones first."""
-        plan: list[tuple[Member, list[Assigned]]] = []
+        batches: dict[int, tuple[Member, list[Assigned]]] = {}
         with self._lock:
             members = sorted(self.members.values(), key=lambda m: (m.load, m.async_jobs))
             while backlog and members:
                 assigned = assigned_of(backlog[0])
-                size = len(assigned.delivery.body) + len(assigned.delivery.head)
+                delivery = assigned.delivery
+                size = len(delivery.body) + len(delivery.head)
                 # Round the crew once; who cannot take this job is out for this turn.
                 while members:
                     member = members[0]
-                    if self._may_take(member, assigned, size):
+                    if member.may_take(assigned, size, self._most, self._async_limit):
                         break
                     members.pop(0)
                 else:
                     break
                 backlog.popleft()
                 member.assign(assigned, size)
-                _append(plan, member, assigned)
-                if member.load > 0 and len(members) > 1 and members[1].load < member.load:
+                batches.setdefault(member.index, (member, []))[1].append(assigned)
+                if len(members) > 1 and members[1].load < member.load:
                     members.append(members.pop(0))
-        return plan
+        return list(batches.values())
 
     def forget(self, member: Member, numbers: Iterable[int]) -> None:
         """Drop jobs that were planned but not sent."""
@@ -240,16 +245,3 @@ class Crew:
     def busy(self) -> int:
         """How many jobs the executors have."""
         return sum(len(member.assigned) for member in list(self.members.values()))
-
-    def _may_take(self, member: Member, assigned: Assigned, size: int) -> bool:
-        if not assigned.is_async and len(member.assigned) - member.async_jobs >= self._most:
-            return False
-        return member.may_take(assigned.cost, size, is_async=assigned.is_async, async_limit=self._async_limit)
-
-
-def _append(plan: list[tuple[Member, list[Assigned]]], member: Member, assigned: Assigned) -> None:
-    for other, batch in plan:
-        if other is member:
-            batch.append(assigned)
-            return
-    plan.append((member, [assigned]))

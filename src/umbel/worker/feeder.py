@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import random
 import threading
@@ -20,14 +19,14 @@ from umbel.engine.failpoints import failpoint
 from umbel.engine.seam import Broker, Lease, Store
 from umbel.worker import admission
 from umbel.worker.admission import Admitted
-from umbel.worker.crew import HORIZON, Assigned, Crew, Member
+from umbel.worker.assigning import Assigner, job_of
+from umbel.worker.crew import Assigned, Crew, Member
 from umbel.worker.endings import FINAL
-from umbel.worker.limits import hard_limit_of
 from umbel.worker.options import WorkerOptions
 from umbel.worker.rates import RateLimits
 from umbel.worker.service import Service
 from umbel.worker.settler import Settler
-from umbel.worker.tickets import Ticket
+from umbel.worker.tickets import packed
 
 logger = logging.getLogger("umbel.worker")
 
@@ -73,12 +72,12 @@ class Feeder(Service):
         self._returned: deque[Admitted] = deque()
         #: Leased and not looked at yet: kept here so that a failing look loses none.
         self._unadmitted: deque[Delivery] = deque()
-        self._numbers = itertools.count(1)
         self._strangers: set[tuple[str, str]] = set()
         #: Task name → until when its messages are left to other workers (epoch seconds).
         self._left: dict[str, float] = {}
         self._rates = RateLimits(self.app, disabled=self.options.disable_rate_limits)
         self._parked: list[Admitted] = []
+        self._assigner = Assigner(self.app, self.options, self.crew.runtimes)
 
     # --- called by other threads -----------------------------------------------------------------------------
 
@@ -244,9 +243,14 @@ class Feeder(Service):
         now = self.clock.now()
         revoked = self.store.revoked([d.id for d in deliveries]) if self.store is not None else set()
         tasks = self.app.tasks
+        # Of most tasks nothing has to be looked at but when they expire.
+        free = {task for task in {d.task for d in deliveries} if task in tasks and not self._rates.limits(task)}
         for delivery in deliveries:
             if self.received is not None:
                 self.received(delivery)
+            if delivery.task in free and not delivery.expires and delivery.id not in revoked:
+                into.append(Admitted(delivery))
+                continue
             if delivery.task not in tasks:
                 self._offer(delivery, now, into)
                 continue
@@ -297,11 +301,12 @@ class Feeder(Service):
     # --- dispatch --------------------------------------------------------------------------------------------
 
     def _dispatch(self) -> None:
-        plan = self.crew.plan(self.backlog, self._assigned)
+        self._assigner.begin()
+        plan = self.crew.plan(self.backlog, self._assigner.assigned)
         if not plan:
             return
         tickets = [
-            (a.delivery.tag, a.delivery.token, Ticket(a.number, member.index, a.early).pack())
+            (a.delivery.tag, a.delivery.token, packed(a.number, member.index, a.early))
             for member, batch in plan
             for a in batch
             # A conclusion is no run: its message keeps the ticket that tells of the run it concludes.
@@ -314,7 +319,7 @@ class Feeder(Service):
             self._take_back(plan)
             raise
         for member, batch in plan:
-            jobs = [_job(a) for a in batch if a.delivery.tag not in gone]
+            jobs = [job_of(a) for a in batch if not gone or a.delivery.tag not in gone]
             if gone:
                 self.crew.forget(member, [a.number for a in batch if a.delivery.tag in gone])
             self._send(member, jobs)
@@ -338,41 +343,6 @@ class Feeder(Service):
             logger.warning("Executor %d (pid %d) takes no more work: %s", member.index, member.pid, exc)
             self.crew.condemn(member, "it took no more work from its socket")
 
-    def _assigned(self, item: Admitted) -> Assigned:
-        delivery = item.delivery
-        task = self.app.tasks.get(delivery.task)
-        traits = traits_of(task) if task is not None else None
-        return Assigned(
-            delivery,
-            next(self._numbers),
-            # A conclusion is short work, but what it runs (handlers, errbacks) is unknown.
-            cost=HORIZON / 2 if item.verdict else self.crew.runtimes.expected(delivery.task),
-            hard=hard_limit_of(self.app, delivery.task, delivery.head, self.options),
-            is_async=traits is not None and traits.is_async and not item.verdict,
-            early=traits is None or not traits.keeping.acks_late,
-            concluding=item.verdict,
-            verdict_text=item.text,
-        )
-
 
 def _release(delivery: Delivery) -> Settlement:
     return Settlement(delivery.tag, delivery.token, End.RELEASE)
-
-
-def _job(assigned: Assigned) -> Job:
-    d = assigned.delivery
-    return Job(
-        assigned.number,
-        d.id,
-        d.task,
-        d.queue,
-        d.exchange,
-        d.head,
-        d.body,
-        d.generation,
-        d.crashes,
-        d.token,
-        d.priority,
-        assigned.concluding,
-        assigned.verdict_text if assigned.concluding else "",
-    )

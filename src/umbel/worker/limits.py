@@ -12,6 +12,11 @@ _NONE = b'"timelimit":[null,null]'
 _PAIR = re.compile(rb'"timelimit":\s*\[\s*([\d.]+|null)\s*,\s*([\d.]+|null)\s*\]')
 
 
+def unlimited(head: bytes) -> bool:
+    """Tell whether a message's head says, in the usual spelling, that it sets no time limits."""
+    return _NONE in head
+
+
 def message_limits(head: bytes) -> tuple[float | None, float | None]:
     """Return the (hard, soft) limits that a message's head carries, in seconds, without decoding it."""
     if _NONE in head:

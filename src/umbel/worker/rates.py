@@ -42,6 +42,10 @@ class RateLimits:
         """Change the limit of a task (control command `rate_limit`)."""
         self._rates[task] = rate(value)
 
+    def limits(self, task: str) -> bool:
+        """Tell whether there is a limit for this task."""
+        return not self._disabled and bool(self._rate(task))
+
     def may_run(self, delivery: Delivery, now: float) -> bool:
         """Tell whether a delivery may run now; if so its token is taken."""
         limit = 0.0 if self._disabled else self._rate(delivery.task)

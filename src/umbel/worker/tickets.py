@@ -19,7 +19,12 @@ class Ticket(NamedTuple):
 
     def pack(self) -> int:
         """Return the ticket as an integer above zero."""
-        return (self.number << _SLOT_BITS | self.slot) << 1 | (EARLY if self.early else 0)
+        return packed(self.number, self.slot, self.early)
+
+
+def packed(number: int, slot: int, early: bool) -> int:
+    """Return what `Ticket.pack` does, without the ticket."""
+    return (number << _SLOT_BITS | slot) << 1 | (EARLY if early else 0)
 
 
 def unpack(ticket: int) -> Ticket:
