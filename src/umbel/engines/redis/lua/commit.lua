@@ -7,17 +7,20 @@
 -- Redis is asked for many at once wherever it can be: most of a call's time is the way from Lua to Redis.
 even_when_full()
 local owner, notes = ARGV[1], P .. 'umbel.notes.' .. ARGV[1]
-local starts, numbers, results = {}, {}, {}
+local starts, numbers, results, unwritten = {}, {}, {}, {}
 local n = 3
 while n <= #ARGV do
   starts[#starts + 1] = n
   numbers[#numbers + 1] = ARGV[n + 1]
   local count = tonumber(ARGV[n + 2])
-  if count > 4 and ARGV[n + 3] == 'record' then results[#results + 1] = R .. 'celery-task-meta-' .. ARGV[n + 4] end
+  if count > 4 and ARGV[n + 3] == 'record' then
+    results[#results + 1] = R .. 'celery-task-meta-' .. ARGV[n + 4]
+    unwritten[ARGV[n + 4]] = true
+  end
   n = n + 3 + count
 end
 local held = many('HMGET', notes, numbers)
-local written, known = {}, 0
+local known = 0
 for first = 1, #results, 1000 do
   known = known + redis.call('EXISTS', unpack(results, first, math.min(first + 999, #results)))
 end
@@ -25,12 +28,12 @@ end
 local effects = {}
 
 function effects.record(n)
-  if known == 0 and not written[ARGV[n]] then
+  if known == 0 and unwritten[ARGV[n]] then
     write_record(ARGV[n], ARGV[n + 1], ARGV[n + 2], ARGV[n + 3])
   else
     put_record(ARGV[n], ARGV[n + 1], ARGV[n + 2], ARGV[n + 3])
   end
-  written[ARGV[n]] = true
+  unwritten[ARGV[n]] = nil
   return n + 4
 end
 function effects.push(n) redis.call('LPUSH', P .. ARGV[n], ARGV[n + 1]) return n + 2 end
