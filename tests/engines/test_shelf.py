@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.engines.shelf_kit import NOW, Site, begin, end, failing, heirs, take, until_it_works
-from umbel.core.message import End, Message, Settlement, Stage
+from umbel.core.message import End, Message, Record, Settlement, Stage
 from umbel.engine.registry import open_engine
 from umbel.engine.seam import Engine, Lease
 from umbel.engine.shelf import shelve
@@ -188,7 +188,19 @@ def forgetful(url: str = "memory://") -> Engine:
 
 
 def test_an_engine_that_remembers_needs_no_shelf(site: Site) -> None:
-    assert shelve(site.main, site.shelf) is site.main
+    assert shelve(site.main, site.main) is site.main
+    assert shelve(site.main, site.shelf).broker is site.main.broker
+
+
+def test_reviving_forgets_a_result_that_is_in_another_engine(site: Site) -> None:
+    engine = shelve(site.main, site.shelf)
+    assert engine.dead is not None
+    assert site.shelf.store is not None
+    engine.dead.bury(Message("a", "project.task", "q", b"{}", b"[]"), "reason", NOW)
+    site.shelf.store.put([Record("a", "FAILURE", b"{}")], NOW)
+    (letter,) = engine.dead.browse()
+    assert engine.dead.revive([letter.number], NOW) == 1
+    assert site.shelf.store.get(["a"], NOW) == {}
 
 
 def test_the_shelf_is_the_result_engine_where_that_remembers(site: Site) -> None:

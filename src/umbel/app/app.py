@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import uuid
 from collections.abc import Callable, Coroutine, Mapping
@@ -242,11 +243,18 @@ class Umbel(TaskMaker, AppServices, AppEngines):
 
     @property
     def thread_oid(self) -> str:
-        """The same for this thread: the `reply_to` of its messages."""
+        """The same for this thread: the `reply_to` of its messages, and its queue of results with `rpc://`."""
         try:
-            text: str = self._local.oid
+            known: tuple[str, int] = self._local.oid
         except AttributeError:
-            text = self._local.oid = str(uuid.uuid4())
+            known = ("", 0)
+        text, pid = known
+        if pid != os.getpid():
+            # A process that was forked asks for itself.
+            text = str(uuid.uuid4())
+            self._local.oid = (text, os.getpid())
+            if self.engine.replies is not None:
+                self.engine.replies(text)
         return text
 
     def set_current(self) -> None:

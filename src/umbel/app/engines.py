@@ -51,7 +51,9 @@ class AppEngines:
                 raise NotSupportedError(
                     f"{mask_url(reading)} carries no results as messages: name a Redis or SQLite URL in result_backend"
                 )
-            engine = dataclasses.replace(engine, store=store, atomic=None, replies=engine.replies if where == _RPC else None)
+            engine = dataclasses.replace(
+                engine, store=store, atomic=None, replies=engine.replies if where == _RPC else None
+            )
         engine = shelve(engine, results)
         if writing != reading:
             engine = split(engine, self._opened_at(writing, broker_options))

@@ -34,6 +34,7 @@ from umbel.core.errors import (
     TimeLimitExceeded,
     WorkerLostError,
 )
+from umbel.core.head_reader import reply_to_of
 from umbel.core.limits import DEFAULT_LIMITS
 from umbel.core.message import End, Message, Record
 from umbel.core.outcome import Kind, Outcome

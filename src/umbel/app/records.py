@@ -172,15 +172,18 @@ def record_of(
     traceback: str | None = None,
     children: list[Any] | None = None,
     request: Any = None,
+    reply_to: str = "",
 ) -> Record:
     """Return the record of a state, ready for `Store.put`; an exception as `result` is written as its fields.
 
+    Who asked for it is in the request; `reply_to` says it where there is none.
     A value that cannot be written raises EncodeError, a too large one BackendStoreError. An exception can
     always be written: what does not fit is replaced by its text.
     """
     conf = app.conf
     expires = conf.result_expires
     due = now + expires if expires else 0.0
+    asker = (request.reply_to if request is not None else reply_to) or ""
     if (
         state == states.SUCCESS
         and not children
@@ -191,7 +194,7 @@ def record_of(
     ):
         data = _quick(task_id, result, now, request)
         if data is not None and len(data) <= conf.result_max_bytes:
-            return Record(task_id, state, data, due)
+            return Record(task_id, state, data, due, asker)
     meta = meta_of(
         task_id,
         state,
@@ -203,8 +206,8 @@ def record_of(
         extended=conf.result_extended,
     )
     if isinstance(result, BaseException) and state in states.EXCEPTION_STATES:
-        return Record(task_id, state, _encode_failure(conf, meta, result), due)
-    return Record(task_id, state, encode_meta(conf, meta), due)
+        return Record(task_id, state, _encode_failure(conf, meta, result), due, asker)
+    return Record(task_id, state, encode_meta(conf, meta), due, asker)
 
 
 def _encode_failure(conf: Any, meta: dict[str, Any], exc: BaseException) -> bytes:

@@ -209,8 +209,9 @@ def _fail_chain(call: Call, outcome: Outcome) -> None:
     if store is None:
         return
     now = call.clock.now()
+    asker = call.request.reply_to or ""
     records = [
-        record_of(call.app, step_id, states.FAILURE, outcome.exc, now=now, traceback=outcome.traceback)
+        record_of(call.app, step_id, states.FAILURE, outcome.exc, now=now, traceback=outcome.traceback, reply_to=asker)
         for step_id in ((step.get("options") or {}).get("task_id") for step in reversed(call.request.chain or ()))
         if step_id
     ]

@@ -14,7 +14,7 @@ from umbel.core.errors import DecodeError
 from umbel.core.head import NO_TIMELIMIT, Head, Quarantined, Timelimit
 from umbel.core.limits import DEFAULT_LIMITS, Limits
 
-__all__ = ["headers_of", "parse_time", "read_head", "show"]
+__all__ = ["headers_of", "parse_time", "read_head", "reply_to_of", "show"]
 
 
 class _DeliveryInfo(msgspec.Struct, gc=False):
@@ -245,6 +245,25 @@ def _first_misfit(struct: type[msgspec.Struct], values: dict[Any, Any]) -> str:
             except msgspec.ValidationError as error:
                 return f"the header {field.encode_name!r} is wrong: {show(error)} (found {_kind(value)})"
     return ""
+
+
+class _ReplyTo(msgspec.Struct, gc=False):
+    reply_to: str | None = None
+
+
+class _Addressed(msgspec.Struct, gc=False):
+    properties: _ReplyTo
+
+
+_read_address = msgspec.json.Decoder(_Addressed).decode
+
+
+def reply_to_of(head: bytes) -> str:
+    """Return where the sender of a message waits for its result; "" when it does not say."""
+    try:
+        return _read_address(head).properties.reply_to or ""
+    except (msgspec.MsgspecError, RecursionError):
+        return ""
 
 
 def headers_of(head: bytes) -> dict[str, Any]:

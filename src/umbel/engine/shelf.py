@@ -29,7 +29,7 @@ from umbel.core.errors import ImproperlyConfigured, OperationalError
 from umbel.core.message import EARLY, Delivery, Depth, End, Settlement, Stage
 from umbel.engine.holdings import Holdings, Kept, Key, OnShelf, key_of
 from umbel.engine.registry import open_engine
-from umbel.engine.seam import Broker, DeadLetters, Engine, Lease
+from umbel.engine.seam import Broker, DeadLetters, Engine, Lease, Store
 
 __all__ = ["HOLD", "Shelved", "shelve"]
 
@@ -313,13 +313,32 @@ class Shelved:
         return msgspec.structs.replace(delivery, queue=delivery.queue.removeprefix(self._prefix))
 
 
+class _Forgetting:
+    """Dead letters of one engine whose results are in another: reviving forgets them, or they would stay final."""
+
+    def __init__(self, dead: DeadLetters, store: Store) -> None:
+        self._dead = dead
+        self._store = store
+        self.bury = dead.bury
+        self.browse = dead.browse
+        self.pick = dead.pick
+        self.drop = dead.drop
+
+    def revive(self, numbers: Collection[int], now: float) -> int:
+        """Forget the results, then send letters again: a worker may be faster than what comes after."""
+        self._store.forget([letter.message.id for letter in self._dead.pick(numbers, None)])
+        return self._dead.revive(numbers, now)
+
+
 def _in_order(stale: Sequence[Any], settlements: Sequence[Settlement]) -> list[Any]:
     places = {settlement.tag: place for place, settlement in enumerate(settlements)}
     return sorted(stale, key=lambda tag: places.get(tag, 0))
 
 
 def shelve(engine: Engine, results: Engine | None = None) -> Engine:
-    """Return the engine with a broker that remembers what has started; one that can by itself is returned as it is.
+    """Return the engine with a broker that remembers what has started, and dead letters that know of the results.
+
+    A broker that remembers by itself stays as it is.
 
     The shelf is the broker of `results`, the engine of the result backend, where that one remembers and is shared or
     at least outlives the process (Redis, SQLite). Elsewhere it is a SQLite file of this host and user below the state
@@ -327,6 +346,8 @@ def shelve(engine: Engine, results: Engine | None = None) -> Engine:
     dead worker had started is then found by the next worker on the same host. Closing what is returned closes that
     file.
     """
+    if engine.dead is not None and results is not None and results is not engine and results.store is not None:
+        engine = replace(engine, dead=_Forgetting(engine.dead, results.store))
     if engine.broker is None or engine.caps.remembers:
         return engine
     shelf: Engine | Callable[[], Engine] = partial(_open_file, engine.url)

@@ -7,6 +7,7 @@ from typing import Any
 from umbel.app.records import record_of
 from umbel.core import states
 from umbel.core.errors import NotRegistered, TaskRevokedError, TimeLimitExceeded, WorkerLostError
+from umbel.core.head_reader import reply_to_of
 from umbel.core.message import Delivery, End, Settlement
 
 #: Verdict → state, class of the exception, and how the lease ends.
@@ -29,7 +30,7 @@ def plain_ending(
     state, error, end = _ENDINGS.get(verdict, _ENDINGS["lost"])
     record = None
     if app.store is not None:
-        record = record_of(app, delivery.id, state, error(text), now=now)
+        record = record_of(app, delivery.id, state, error(text), now=now, reply_to=reply_to_of(delivery.head))
     return Settlement(
         delivery.tag, delivery.token, End.DEAD if dead else end, record, reason=f"{verdict or 'lost'}: {text}"
     )

@@ -78,6 +78,8 @@ class Inbox:
     def asking(link: Link, doing: str) -> Iterator[Any]:
         """Give py-amqp's channel of messages; errors come out translated, and end the connection."""
         with link.lock:
+            if not link.usable:
+                raise link.failure or LostConnection(f"cannot {doing}: there is no connection")
             try:
                 with link.asking():
                     yield link.channel()

@@ -95,7 +95,7 @@ class RpcStore:
         for name in sorted(self._queues - self._consumed):
             self._broker.reply_queues.setdefault(name, {"x-expires": EXPIRES * 1000})
             self._broker.declare_replies()
-            inbox.consume(link, name)
+            inbox.consume(link, name, no_ack=False)
             self._consumed.add(name)
 
     # --- results -------------------------------------------------------------------------------------------
@@ -133,8 +133,12 @@ class RpcStore:
             inbox = self._inbox_for_wait()
             if self._queues:
                 self._consume(inbox)
-                for letter in inbox.receive(timeout):
+                letters = inbox.receive(timeout)
+                for letter in letters:
                     self._take(str(letter.properties.get("correlation_id") or ""), letter.body)
+                if letters and inbox.link is not None:
+                    with inbox.asking(inbox.link, "acknowledge results") as channel:
+                        channel.basic_ack(letters[-1].number, multiple=True)
         finally:
             self._reading.release()
 

@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.servers import RabbitServer
+from umbel import Umbel
+from umbel.core.errors import NotSupportedError, OperationalError
+from umbel.core.message import Message, Part, Record
+from umbel.engine.registry import open_engine
+from umbel.engine.seam import Engine, Store
+
+NOW = 1_700_000_000.0
+
+
+class Client:
+    """A process that asks for results."""
+
+    def __init__(self, url: str) -> None:
+        self.engine: Engine = open_engine(url)
+        assert self.engine.store is not None
+        assert self.engine.broker is not None
+        self.store: Store = self.engine.store
+
+    def ask(self, queue: str) -> None:
+        """Say where results go, and publish something, after which that place exists."""
+        assert self.engine.replies is not None
+        assert self.engine.broker is not None
+        self.engine.replies(queue)
+        self.engine.broker.publish([Message("x", "t", "q", b'{"headers":{},"properties":{}}', b"[]")], NOW)
+
+    def until(self, *ids: str, seconds: float = 10.0) -> dict[str, Record]:
+        """Wait for results."""
+        watch = self.store.watch()
+        watch.add(ids)
+        until = time.monotonic() + seconds
+        while len(found := self.store.get(ids, NOW)) < len(ids) and time.monotonic() < until:
+            watch.wait(0.5)
+        watch.close()
+        return found
+
+
+@pytest.fixture
+def client(rabbit_url: str) -> Iterator[Client]:
+    client = Client(rabbit_url)
+    yield client
+    client.engine.close()
+
+
+@pytest.fixture
+def worker(rabbit_url: str) -> Iterator[Store]:
+    engine = open_engine(rabbit_url)
+    assert engine.store is not None
+    yield engine.store
+    engine.close()
+
+
+def record(id_: str, state: str = "SUCCESS", to: str = "me") -> Record:
+    return Record(id_, state, b'{"status": "%s", "task_id": "%s"}' % (state.encode(), id_.encode()), reply_to=to)
+
+
+def test_results_come_to_whoever_asked_and_to_nobody_else(client: Client, worker: Store, rabbit_url: str) -> None:
+    other = Client(rabbit_url)
+    client.ask("me")
+    other.ask("other")
+    assert worker.put([record("a"), record("b"), record("c", to="other"), record("d", to="gone")], NOW) == []
+    found = client.until("a", "b")
+    assert {id_: (got.state, got.meta) for id_, got in found.items()} == {
+        id_: ("SUCCESS", record(id_).meta) for id_ in ("a", "b")
+    }
+    assert other.until("c").keys() == {"c"}
+    assert client.store.get(["c", "d"], NOW) == {}
+    client.store.forget(["a"])
+    assert client.store.get(["a", "b"], NOW).keys() == {"b"}
+    other.engine.close()
+
+
+def test_the_newest_state_counts_and_a_final_one_stays(client: Client, worker: Store) -> None:
+    client.ask("me")
+    worker.put([record("a", "STARTED"), record("a", "RETRY"), record("a"), record("a", "FAILURE"), record("z")], NOW)
+    assert client.until("z")
+    assert client.store.get(["a"], NOW)["a"].state == "SUCCESS"
+
+
+def test_a_result_that_nobody_asked_for_is_dropped(worker: Store) -> None:
+    assert worker.put([Record("a", "SUCCESS", b"{}")], NOW) == []
+
+
+def test_a_watch_ends_when_the_result_arrives_and_when_it_is_woken(client: Client, worker: Store) -> None:
+    client.ask("me")
+    watch = client.store.watch()
+    watch.add(["a"])
+    assert watch.wait(0.05) is False
+    threading.Timer(0.1, worker.put, ([record("a")], NOW)).start()
+    began = time.monotonic()
+    while not watch.wait(10.0):
+        assert time.monotonic() - began < 10
+    assert client.store.get(["a"], NOW).keys() == {"a"}
+    threading.Timer(0.1, watch.wake).start()
+    began = time.monotonic()
+    assert watch.wait(10.0) is False
+    assert time.monotonic() - began < 5
+    watch.close()
+
+
+def test_the_queues_go_with_their_client(client: Client, worker: Store, rabbit_url: str) -> None:
+    client.ask("me")
+    worker.put([record("a")], NOW)
+    assert client.until("a")
+    client.engine.close()
+    engine = open_engine(rabbit_url)
+    assert engine.broker is not None
+    with pytest.raises(OperationalError, match="no queue|404|NOT_FOUND"):
+        engine.broker._broker._with_link(_passive, "me")  # type: ignore[attr-defined]
+    engine.close()
+
+
+def _passive(link: object, name: str) -> None:
+    with link.questions("look") as channel:  # type: ignore[attr-defined]
+        channel.queue_declare(name, passive=True)
+
+
+def test_what_messages_cannot_do_is_refused_with_what_to_do_instead(worker: Store) -> None:
+    with pytest.raises(NotSupportedError, match="result_backend"):
+        worker.join([Part("g", 0, b"")], NOW)
+    with pytest.raises(NotSupportedError, match="result_backend"):
+        worker.revoke([record("a")], NOW)
+    assert worker.revoked(["a"]) == set()
+
+
+def test_an_app_with_rpc_results_says_where_they_go(rabbit_url: str, worker: Store) -> None:
+    app = Umbel("rpc", broker=rabbit_url, backend="rpc://", set_as_current=False)
+
+    @app.task
+    def add(x: int, y: int) -> int:
+        return x + y
+
+    result = add.delay(1, 2)
+    engine = open_engine(rabbit_url)
+    assert engine.broker is not None
+    from umbel.core.head_reader import reply_to_of
+    from umbel.engine.seam import Lease
+
+    (got,) = engine.broker.lease(Lease(("celery",), "w", 1, 30.0), time.time(), 10.0)
+    assert reply_to_of(got.head) == app.thread_oid
+    meta = b'{"status":"SUCCESS","result":3,"task_id":"%s","traceback":null,"children":[]}' % result.id.encode()
+    worker.put([Record(result.id, "SUCCESS", meta, reply_to=reply_to_of(got.head))], time.time())
+    assert result.get(timeout=10) == 3
+    engine.close()
+    app.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_process_asks_for_itself(rabbit_url: str) -> None:
+    app = Umbel("rpc", broker=rabbit_url, backend="rpc://", set_as_current=False)
+    mine = app.thread_oid
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writing, app.thread_oid.encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    theirs = os.read(reading, 100).decode()
+    os.close(reading)
+    os.close(writing)
+    assert theirs
+    assert theirs != mine == app.thread_oid
+    app.close()
+
+
+@pytest.mark.slow
+def test_results_survive_a_cut_and_a_restart_of_the_server(rabbit_installed: None) -> None:
+    with RabbitServer() as server:
+        client, engine = Client(server.url), open_engine(server.url)
+        assert engine.store is not None
+        client.ask("me")
+        engine.store.put([record("a")], NOW)
+        assert client.until("a")
+        engine.store.put([record("b")], NOW)
+        server.restart()
+        for _ in range(200):
+            try:
+                if client.until("b", seconds=0.5):
+                    break
+            except OperationalError:
+                continue
+        assert client.store.get(["a", "b"], NOW).keys() == {"a", "b"}
+        client.engine.close()
+        engine.close()
