@@ -96,13 +96,15 @@ def test_a_terminal_state_of_celery_stays(client: Client, store: RedisStore, sto
     assert client.call("GET", "app_celery-task-meta-a") == stored
 
 
-def test_a_terminal_state_that_redis_cannot_read_stays_until_it_is_forgotten(store: RedisStore) -> None:
+def test_a_terminal_state_that_redis_cannot_read_stays_until_it_is_forgotten(client: Client, store: RedisStore) -> None:
     packed = b"\x00celery-compressed\x00application/x-gzip\x00" + zlib.compress(meta("SUCCESS", 1))
     started = b"\x00celery-compressed\x00application/x-gzip\x00" + zlib.compress(meta("STARTED"))
     assert store.put([Record("a", "STARTED", started), Record("a", "SUCCESS", packed, NOW + 60)], NOW) == []
     assert store.put([Record("a", "FAILURE", meta("FAILURE"))], NOW) == ["a"]
     store.forget(["a"])
-    assert store.put([Record("a", "FAILURE", meta("FAILURE"))], NOW) == []
+    assert store.put([Record("a", "FAILURE", packed)], NOW) == []
+    client.call("DEL", "app_celery-task-meta-a")  # as Celery forgets
+    assert store.put([Record("a", "STARTED", started), Record("a", "SUCCESS", packed)], NOW) == []
 
 
 def test_many_records_are_stored_and_read_in_one_go(store: RedisStore) -> None:

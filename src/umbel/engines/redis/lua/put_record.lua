@@ -38,7 +38,10 @@ local function write_record(id, seconds, meta, final)
   local key = R .. 'celery-task-meta-' .. id
   seconds = whole[seconds]
   set(key, meta, seconds)
-  if final == '1' and string.sub(meta, 1, 1) ~= '{' then set(R .. 'umbel.final.' .. id, '1', seconds) end
+  if string.sub(meta, 1, 1) ~= '{' then
+    local mark = R .. 'umbel.final.' .. id
+    if final == '1' then set(mark, '1', seconds) else redis.call('DEL', mark) end
+  end
   redis.call('PUBLISH', key, meta)
 end
 
