@@ -15,8 +15,9 @@ from tests.servers import RabbitAddress, RedisServer
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
     """Keep the tests of one broker on one of the parallel processes, so that each fleet starts once."""
     for item in items:
+        names = (item.name, *item.fixturenames) if "tests/interop" in item.nodeid else ()
         for kind in ("redis", "rabbitmq"):
-            if "tests/interop" in item.nodeid and (kind in item.name or f"{kind}_fleet" in item.fixturenames):
+            if any(f"[{kind}" in name or name.endswith(f"{kind}_fleet") for name in names):
                 item.add_marker(pytest.mark.xdist_group(f"interop-{kind}"))
 
 
@@ -52,6 +53,19 @@ def rabbitmq_fleet(
     """The fleet on RabbitMQ, with results in Redis."""
     folder = tmp_path_factory.mktemp("rabbitmq-fleet")
     fleet = Fleet("rabbitmq", rabbit_server.fresh_url(), redis_server.fresh_url(), folder)
+    yield fleet
+    fleet.close()
+
+
+@pytest.fixture(scope="session")
+def quorum_rabbitmq_fleet(
+    celery_installed: None, rabbit_server: RabbitAddress, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Fleet]:
+    """A fleet on RabbitMQ with quorum queues, and results that travel as messages."""
+    folder = tmp_path_factory.mktemp("quorum-fleet")
+    fleet = Fleet("rabbitmq", rabbit_server.fresh_url(), "rpc://", folder, INTEROP_QUORUM="1")
+    fleet.celery_worker.wait_ready()
+    fleet.umbel_worker.wait_ready()
     yield fleet
     fleet.close()
 

@@ -151,8 +151,8 @@ class CeleryProducer:
 class Fleet:
     """Everything of one broker. `umbel` is the app of this process; `celery` answers from another one."""
 
-    def __init__(self, kind: str, broker: str, results: str, folder: Path) -> None:
-        self.kind, self.broker, self.results, self.folder = kind, broker, results, folder
+    def __init__(self, kind: str, broker: str, results: str, folder: Path, **more: str) -> None:
+        self.kind, self.broker, self.results, self.folder, self.more = kind, broker, results, folder, more
         self.journal = folder / "journal.txt"
         self.journal.touch()
         self.umbel = Umbel("umbel_side", set_as_current=False)
@@ -171,6 +171,7 @@ class Fleet:
             "INTEROP_JOURNAL": str(self.journal),
             "INTEROP_SIDE": side,
             "C_FORCE_ROOT": "true",
+            **self.more,
             **more,
         }
         kept = {name: value for name, value in os.environ.items() if not name.startswith("INTEROP_")}
