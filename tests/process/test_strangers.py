@@ -88,11 +88,11 @@ def test_malformed_messages_are_put_aside_and_their_neighbours_run(lab: Lab) -> 
     executors = worker.executors()
     task = lab.app.tasks["lab.work"]
     bad: list[Message] = []
-    for case in (*HEADS.values(), *BODIES.values()):
+    for number, case in enumerate((*HEADS.values(), *BODIES.values())):
         good = lab.app.client.build(task, (0.0,), {}, {"task_id": new_id()})
         if isinstance(case, tuple):
             good.head = altered(good.head, *case)
-        elif case in HEADS.values():
+        elif number < len(HEADS):
             good.head = case
         else:
             good.body = case

@@ -75,6 +75,8 @@ class Payload(msgspec.Struct, gc=False):
     chord: dict[str, Any] | None = None
 
 
+#: What a body of protocol 1 has at least one of; another mapping is no list of arguments in any protocol.
+_OLD_FIELDS = frozenset({"task", "args", "kwargs"})
 _NO_EMBED: Mapping[str, Any] = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 
@@ -153,7 +155,7 @@ def read_body(
     try:
         content = (head.content_type, head.content_encoding, head.compression)
         value = decode_content(body, content, accept, limits)
-        if isinstance(value, dict):
+        if isinstance(value, dict) and not _OLD_FIELDS.isdisjoint(value):
             return _payload(value.get("args") or [], value.get("kwargs") or {}, {**value, "chain": None})
         if not isinstance(value, (list, tuple)) or len(value) != 3:
             return Quarantined("the body is not a list of arguments, keyword arguments and embedded signatures")
