@@ -66,7 +66,9 @@ def _connect(location: Location, target: Mapping[str, Any], address: str) -> Any
         arguments["socket_keepalive"] = location.socket_keepalive
         if location.socket_keepalive_options is not None:
             arguments["socket_keepalive_options"] = dict(location.socket_keepalive_options)
-        arguments |= location.tls or {}
+        if location.tls is not None:
+            # redis-py before 6 does not look at the host by itself.
+            arguments |= {"ssl_check_hostname": location.tls.get("ssl_cert_reqs") != "none", **location.tls}
     errors = _errors()
     connection = kind(**arguments)
     try:
