@@ -7,7 +7,6 @@ One pass over an envelope finds the base64 body and leaves headers and propertie
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Collection
 from datetime import UTC, datetime, tzinfo
 from typing import Any
@@ -58,9 +57,10 @@ def write_envelope(head: bytes, body: bytes, delivery_tag: str) -> bytes:
     """
     return b"".join(
         (
-            b'{"body":"',
-            binascii.b2a_base64(body, newline=False),
-            b'",',
+            # As base64, which msgspec writes twice as fast as binascii does.
+            b'{"body":',
+            _encode(body),
+            b",",
             head[1:-2],
             b',"body_encoding":"base64","delivery_tag":',
             _encode(delivery_tag),
