@@ -16,6 +16,7 @@ import msgspec
 from umbel.core.envelope import read_envelope, write_envelope
 from umbel.core.head import Quarantined
 from umbel.core.head_reader import parse_time, read_head
+from umbel.core.limits import DEFAULT_LIMITS
 from umbel.core.message import Delivery, Message
 
 __all__ = ["Counts", "Tag", "deliver", "pack", "plain", "read_counts", "repack"]
@@ -58,6 +59,16 @@ class _Headers(msgspec.Struct, gc=False):
 class _Properties(msgspec.Struct, gc=False):
     priority: int | None = None
     umbel: Counts | None = None
+    body_encoding: str | None = None
+
+
+class _Envelope(msgspec.Struct, gc=False):
+    headers: msgspec.Raw
+    properties: msgspec.Raw
+    #: Read as base64, four times faster than binascii does.
+    body: bytes
+    content_type: str | None = msgspec.field(default=None, name="content-type")
+    content_encoding: str | None = msgspec.field(default=None, name="content-encoding")
 
 
 class _Head(msgspec.Struct, gc=False):
@@ -66,6 +77,9 @@ class _Head(msgspec.Struct, gc=False):
 
 
 _read = msgspec.json.Decoder(_Head).decode
+_read_envelope = msgspec.json.Decoder(_Envelope).decode
+_read_headers = msgspec.json.Decoder(_Headers).decode
+_read_properties = msgspec.json.Decoder(_Properties).decode
 _read_open = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.encode
 _EMPTY = Counts()
@@ -142,31 +156,73 @@ def read_counts(raw: bytes) -> Counts:
 
 def deliver(raw: bytes, queue: str, number: int, name: bytes, note: bytes = b"") -> Delivery | Quarantined:
     """Return the delivery of an envelope that was leased from list `name`, or why it is no message. Never raises."""
+    delivery = _deliver_usual(raw, queue) or _deliver_any(raw, queue)
+    if isinstance(delivery, Quarantined):
+        return delivery
+    bumps = _noted(delivery, note) if note else 0
+    delivery.token += 1 + bumps
+    delivery.tag = Tag(number, name, delivery.token, bumps)
+    return delivery
+
+
+def _deliver_usual(raw: bytes, queue: str) -> Delivery | None:
+    """The short way for what nearly all producers write; None for everything else, good or bad."""
+    if len(raw) > DEFAULT_LIMITS.message_bytes:
+        return None
+    try:
+        envelope = _read_envelope(raw)
+        headers, properties = _read_headers(envelope.headers), _read_properties(envelope.properties)
+        if properties.body_encoding != "base64":
+            return None
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+    head = b"".join((_content(envelope), envelope.headers, b',"properties":', envelope.properties, b"}"))
+    return _filled(headers, properties, queue, head, envelope.body)
+
+
+#: (content encoding, content type) → how a head begins.
+_CONTENTS: dict[tuple[str | None, str | None], bytes] = {}
+
+
+def _content(envelope: _Envelope) -> bytes:
+    key = (envelope.content_encoding, envelope.content_type)
+    found = _CONTENTS.get(key)
+    if found is None:
+        found = b'{"content-encoding":%b,"content-type":%b,"headers":' % (_encode(key[0]), _encode(key[1]))
+        if len(_CONTENTS) < 100:
+            _CONTENTS[key] = found
+    return found
+
+
+def _filled(headers: _Headers, properties: _Properties, queue: str, head: bytes, body: bytes) -> Delivery | None:
+    """Return the delivery without tag; None when a header is no value that can be used."""
+    due = parse_time(headers.eta) if headers.eta else 0.0
+    expires = parse_time(headers.expires) if headers.expires else 0.0
+    if due is None or expires is None or not headers.id or not headers.task:
+        return None
+    priority, generation = properties.priority or 0, headers.retries or 0
+    delivery = Delivery(headers.id, headers.task, queue, head, body, "", priority, due, expires, generation)
+    if properties.umbel is not None:
+        _restore(delivery, properties.umbel)
+    return delivery
+
+
+def _deliver_any(raw: bytes, queue: str) -> Delivery | Quarantined:
+    """The tolerant way: protocol 1, bodies that are text, odd spellings; or the reason why it is no message."""
     parts = read_envelope(raw)
     if isinstance(parts, Quarantined):
         return parts
     head, body = parts
     try:
         known = _read(head)
-        headers, priority, counts = known.headers, known.properties.priority or 0, known.properties.umbel
-        due = parse_time(headers.eta) if headers.eta else 0.0
-        expires = parse_time(headers.expires) if headers.expires else 0.0
-        if due is None or expires is None or not headers.id or not headers.task:
-            return _refused(head)
-        id_, task, generation = headers.id, headers.task, headers.retries or 0
+        return _filled(known.headers, known.properties, queue, head, body) or _refused(head)
     except (msgspec.MsgspecError, RecursionError):
-        tolerant = read_head(head)
-        if isinstance(tolerant, Quarantined):
-            return tolerant
-        id_, task, generation, priority = tolerant.id, tolerant.task, tolerant.retries, tolerant.priority or 0
-        due, expires, counts = tolerant.eta or 0.0, tolerant.expires or 0.0, None
-    delivery = Delivery(id_, task, queue, head, body, "", priority, due, expires, generation)
-    if counts is not None:
-        _restore(delivery, counts)
-    bumps = _noted(delivery, note) if note else 0
-    delivery.token += 1 + bumps
-    delivery.tag = Tag(number, name, delivery.token, bumps)
-    return delivery
+        pass
+    tolerant = read_head(head)
+    if isinstance(tolerant, Quarantined):
+        return tolerant
+    priority, due, expires = tolerant.priority or 0, tolerant.eta or 0.0, tolerant.expires or 0.0
+    return Delivery(tolerant.id, tolerant.task, queue, head, body, "", priority, due, expires, tolerant.retries)
 
 
 def _refused(head: bytes) -> Quarantined:
