@@ -43,7 +43,7 @@ logger = logging.getLogger("umbel.worker")
 #: Looked up, not constructed: it happens for every task.
 _ENDS = tuple(End)
 #: With more jobs in flight than this, reports are let gather for so many seconds.
-_CROWD, _GATHER = 32, 0.0005
+_CROWD, _GATHER = 32, 0.001
 _TICK = 0.02
 _IDLE_TICK = 0.5
 #: An executor that takes part of a frame for longer than this is stuck.

@@ -25,6 +25,8 @@ MAX_WAITING_BYTES = 144 * 1024
 #: What a task of unknown length is taken to last: longer than the horizon, so that nothing waits behind it.
 UNKNOWN_RUNTIME = 1.0
 
+#: While executors are busy, no fewer messages than this are asked for where short tasks allow it.
+_LUMP = 200
 #: What is added to a run's length for the work around it (seconds).
 _OVERHEAD = 2e-5
 
@@ -186,10 +188,7 @@ class Crew:
 
     def capacity(self) -> tuple[int, int]:
         """Return how many jobs could start at once, and how many more would be run within the horizon."""
-        typical = self.runtimes.typical()
-        depth = 0
-        if typical < HORIZON and self._most > 1:
-            depth = min(self._ahead, 2 * int(HORIZON / typical))
+        depth = self._depth()
         free = more = 0
         with self._lock:
             for member in self.members.values():
@@ -199,6 +198,15 @@ class Crew:
                 free += held == member.async_jobs and member.async_jobs < self._async_limit
                 more += max(0, depth - held)
         return free, more
+
+    def least_lease(self) -> int:
+        """Return how few messages are not worth a question to the broker while every executor has work."""
+        return min(_LUMP, self._depth() * len(self.members) // 4)
+
+    def _depth(self) -> int:
+        """How many messages may be leased for one executor."""
+        typical = self.runtimes.typical()
+        return min(self._ahead, 2 * int(HORIZON / typical)) if typical < HORIZON and self._most > 1 else 0
 
     def is_blocked(self) -> bool:
         """Tell whether every executor is held by a task that takes long."""
@@ -211,7 +219,9 @@ class Crew:
         """Take from the front of `backlog` what executors can be given now, idle ones first."""
         batches: dict[int, tuple[Member, list[Assigned]]] = {}
         with self._lock:
-            members = sorted(self.members.values(), key=lambda m: (m.load, m.async_jobs))
+            # Who still has half of what may wait there is left alone: a few jobs at a time cost more than they bring.
+            members = [member for member in self.members.values() if member.wants_more()]
+            members.sort(key=lambda m: (m.load, m.async_jobs))
             while backlog and members:
                 assigned = assigned_of(backlog[0])
                 delivery = assigned.delivery

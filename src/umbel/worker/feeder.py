@@ -228,7 +228,8 @@ class Feeder(Service):
         if not self.leasing or self.settler.pending > _MAX_UNSETTLED:
             return 0
         free, more = self.crew.capacity()
-        return min(max(free, more) - len(self.backlog), _MAX_LEASE)
+        wanted = min(max(free, more) - len(self.backlog), _MAX_LEASE)
+        return wanted if free or wanted >= self.crew.least_lease() else 0
 
     # --- admission -------------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ logger = logging.getLogger("umbel.worker")
 #: The most settlements of one commit: bounds how long the database is locked.
 MAX_BATCH = 500
 #: With more jobs in flight than _FEW, a commit waits _GATHER seconds for company unless _FULL are there.
-_FEW, _FULL, _GATHER = 16, 100, 0.002
+_FEW, _FULL, _GATHER = 16, 200, 0.003
 _RETRY_FIRST = 0.05
 _RETRY_LAST = 2.0
 
