@@ -100,7 +100,7 @@ def rabbit_messages(address: RabbitAddress, vhost: str) -> int:
     said = address.evaluate(
         f"lists:sum([N || [{{name, {{resource, _, queue, Q}}}}, {{messages, N}}] <- "
         f'rabbit_amqqueue:info_all(<<"{vhost}">>, [name, messages]), '
-        f'nomatch =:= re:run(Q, "pidbox|celeryev|\\\\.control|umbel\\\\.bus"), is_integer(N)]).'
+        f'nomatch =:= re:run(Q, "pidbox|celeryev|umbel\\\\.(dead|bus)"), is_integer(N)]).'
     )
     try:
         return int(json.loads(said))

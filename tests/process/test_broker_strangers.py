@@ -10,6 +10,7 @@ import pytest
 from tests.process import foreign
 from tests.process.checker import Rules
 from tests.process.lab import Lab, Worker, wait
+from umbel.app.control import CONTROL_TOPIC
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -20,13 +21,14 @@ def memory(pid: int) -> int:
     return int(line.split()[1]) >> 10
 
 
-def send_between(lab: Lab, worker: Worker, good: list[foreign.Parcel]) -> None:
-    """Check that the good ones ran, nothing else did, and that the worker is what it was."""
+def check_survivors(lab: Lab, worker: Worker, good: list[foreign.Parcel]) -> None:
+    """Check that the good ones ran, the bad ones did not, and that the worker is what it was."""
     ids = [parcel.id for parcel in good]
     finals = lab.wait_states(ids, 40)
     assert {finals[id].state for id in ids} == {"SUCCESS"}
     wait(lambda: lab.left() == 0, 20, "the garbage to be put aside")
-    assert set(lab.journal.ids("start")) <= set(ids)
+    started = set(lab.journal.ids("start"))
+    assert [name for name, parcel in foreign.BAD.items() if parcel.id in started] == []
     canary = lab.send("lab.work", 0.0)
     began = time.monotonic()
     lab.wait_states([canary], 5)
@@ -54,7 +56,7 @@ def test_garbage_in_a_redis_list_is_put_aside(redis_lab: Lab) -> None:
     for number, element in enumerate(garbage):
         elements.insert(min(2 * number, len(elements)), element)
     foreign.push(lab, elements)
-    send_between(lab, worker, good)
+    check_survivors(lab, worker, good)
     assert (worker.executors(), worker.consumer()) == (executors, consumer), "a message took a process down"
     explained = len(lab.dead()) + len(lab.finals([parcel.id for parcel in foreign.BAD.values() if parcel.id]))
     assert explained >= len(foreign.RAW) + len(foreign.BAD) - 3
@@ -72,7 +74,8 @@ def test_garbage_published_to_rabbitmq_is_put_aside(rabbit_lab: Lab) -> None:
     good = runnable(lab)
     plain = foreign.good()
     garbage = [
-        *foreign.BAD.values(),
+        # Headers of that size do not fit into a frame.
+        *(parcel for name, parcel in foreign.BAD.items() if name != "id of 200 kB"),
         *(foreign.Parcel("", {}, body, foreign.GONE, foreign.GONE) for body in foreign.RAW.values()),
         plain._replace(content_type=foreign.GONE, headers={}),
         plain._replace(headers={"task": "lab.work", "id": {"a": [1, {"b": 2}]}}),
@@ -83,14 +86,10 @@ def test_garbage_published_to_rabbitmq_is_put_aside(rabbit_lab: Lab) -> None:
     for number, parcel in enumerate(garbage):
         parcels.insert(min(2 * number, len(parcels)), parcel)
     foreign.basic_publish(lab, parcels)
-    finals = lab.wait_states([parcel.id for parcel in good], 40)
-    assert {final.state for final in finals.values()} == {"SUCCESS"}
-    wait(lambda: lab.left() == 0, 20, "the garbage to be put aside")
+    check_survivors(lab, worker, good)
     assert (worker.executors(), worker.consumer()) == (executors, consumer), "a message took a process down"
     assert memory(consumer) < 400
     assert memory(executors[0]) < 400
-    canary = lab.send("lab.work", 0.0)
-    lab.wait_states([canary], 5)
     assert "\nERROR forged" not in worker.text()
     worker.stop()
     assert worker.wait_exit() == 0
@@ -119,7 +118,8 @@ def test_garbage_before_the_good_ones_does_not_stop_a_worker_that_starts_again_a
 def test_one_garbled_broadcast_ends_nobody_on_redis(redis_lab: Lab) -> None:
     worker = redis_lab.worker("-c", "1")
     consumer = worker.consumer()
-    for channel in ("/{db}.celery.pidbox", "/{db}.celeryev/worker.heartbeat", "/{db}.reply.celery.pidbox"):
+    channels = ["/{db}.celery.pidbox", "/{db}.celeryev/worker.heartbeat", "/{db}.reply.celery.pidbox"]
+    for channel in (*channels, f"umbel.bus.{CONTROL_TOPIC}"):
         for payload in (b"{}", b"", b"nonsense", b"[]", b"[" * 100_000, foreign.envelope(foreign.good()), b"\xff"):
             foreign.redis_publish(redis_lab, channel, payload)
     for name in ("umbel.due", "umbel.wake", "celery-task-meta-x"):
@@ -141,7 +141,8 @@ def test_one_garbled_broadcast_ends_nobody_on_rabbitmq(rabbit_lab: Lab) -> None:
         foreign.Parcel("x", {"clock": "x", "expires": []}, b'{"method": 5, "arguments": []}'),
         foreign.good(),
     ]
-    foreign.basic_publish(rabbit_lab, junk, exchange="celery.pidbox", key="")
+    junk += [foreign.Parcel("", {}, body) for body in (b"", b"[]", b"[" * 100_000, b"\xff")]
+    foreign.basic_publish(rabbit_lab, junk, exchange="umbel.bus", key=CONTROL_TOPIC)
     rabbit_lab.wait_states(rabbit_lab.send_many("lab.work", 5, 0.0))
     assert worker.consumer() == consumer
     assert rabbit_lab.app.control.inspect(timeout=5).ping(), "nobody answers control commands any more"
