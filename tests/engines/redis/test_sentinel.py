@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import socket
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -155,4 +157,18 @@ def test_what_sentinels_cannot_tell_is_told_with_what_to_do(sentinel: Sentinel) 
             client.call("PING")
         assert caught.value.misconfigured is blame
         assert "secret" not in str(caught.value)
+        client.close()
+
+
+def test_a_sentinel_that_says_nothing_costs_its_share_of_the_time_once(sentinel: Sentinel) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=8) as silent:
+        addresses = f"sentinel://127.0.0.1:{silent.getsockname()[1]};{url(sentinel)}"
+        client = Client(locate(addresses, {**OPTIONS, "socket_connect_timeout": 1}))
+        began = time.monotonic()
+        assert client.call("PING") == b"PONG"
+        assert 0.4 < time.monotonic() - began < 3
+        client.close()
+        began = time.monotonic()
+        assert client.call("PING") == b"PONG"
+        assert time.monotonic() - began < 0.4
         client.close()

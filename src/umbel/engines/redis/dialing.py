@@ -161,13 +161,19 @@ def credentials(location: Location) -> Any:
     return _auth(location)
 
 
+#: Which sentinel of a set has answered last: it is asked first.
+_answered: dict[tuple[tuple[str, int], ...], tuple[str, int]] = {}
+
+
 def _dial_master(location: Location, *, look: bool) -> Wire:
     """Ask one sentinel after the other for the master until one that is named takes the connection as a master."""
     last: failures.RedisFailure | None = None
     deadline = time.monotonic() + 2 * location.socket_connect_timeout
-    for host, port in location.sentinels:
+    good = _answered.get(location.sentinels)
+    for host, port in sorted(location.sentinels, key=lambda address: address != good):
         try:
             master = _ask_sentinel(location, host, port)
+            _answered[location.sentinels] = (host, port)
             target = {"host": master[0], "port": master[1]}
             return _dial(location, target, f"{master[0]}:{master[1]}", role=True, look=look)
         except failures.RedisFailure as error:
@@ -181,6 +187,7 @@ def _ask_sentinel(location: Location, host: str, port: int) -> tuple[str, int]:
     """Return the address of the master, as one sentinel knows it."""
     given = dict(location.sentinel_kwargs)
     tls = {name: value for name, value in given.items() if name.startswith("ssl_")}
+    share = max(0.1, location.socket_connect_timeout / len(location.sentinels))
     place = dataclasses.replace(
         location,
         host=host,
@@ -190,6 +197,8 @@ def _ask_sentinel(location: Location, host: str, port: int) -> tuple[str, int]:
         username=given.get("username") or "",
         password=given.get("password") or "",
         credential_provider=None,
+        socket_connect_timeout=share,
+        socket_timeout=min(location.socket_timeout, share),
         tls={"ssl_cert_reqs": "required", **tls} if given.get("ssl") or tls else None,
     )
     wire = _dial(place, {"host": host, "port": port}, f"the sentinel {host}:{port}")
