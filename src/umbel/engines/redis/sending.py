@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -20,8 +21,9 @@ __all__ = ["Addressed", "Sending"]
 
 #: How many envelopes and bytes one LPUSH carries at most, so that no command holds Redis up for long.
 _MOST, _MOST_BYTES = 500, 1_000_000
-#: How many messages are remembered of which nobody knows whether they were stored.
-_REMEMBERED = 20_000
+#: How many messages are remembered of which nobody knows whether they were stored, and how long (seconds): whoever
+#: tries again does so within the deadline for publishing.
+_REMEMBERED, _REMEMBERED_FOR = 20_000, 120.0
 
 
 class Addressed(NamedTuple):
@@ -44,7 +46,7 @@ class Sending:
         self._lock = threading.Lock()
         #: Messages whose last publishing may or may not have been carried out, by identity: a caller that tries
         #: again comes with the same objects.
-        self._unsure: dict[int, tuple[Message, list[Addressed]]] = {}
+        self._unsure: dict[int, tuple[Message, list[Addressed], float]] = {}
         self._lists: dict[tuple[str, int], bytes] = {}
 
     def publish(self, messages: Sequence[Message], now: float) -> list[Refusal]:
@@ -67,7 +69,7 @@ class Sending:
             if getattr(error, "maybe_done", True):
                 self._remember(messages, addressed)
             raise
-        if again:
+        if self._unsure:
             self._forget(messages)
         return sorted(refusals, key=lambda refusal: refusal.index)
 
@@ -131,12 +133,15 @@ class Sending:
             by_index.setdefault(item.index, []).append(item)
         with self._lock:
             for index, items in by_index.items():
-                self._unsure[id(messages[index])] = (messages[index], items)
+                self._unsure[id(messages[index])] = (messages[index], items, time.monotonic())
             while len(self._unsure) > _REMEMBERED:
                 del self._unsure[next(iter(self._unsure))]
 
     def _forget(self, messages: Sequence[Message]) -> None:
         with self._lock:
+            oldest = time.monotonic() - _REMEMBERED_FOR
+            for place in [place for place, known in self._unsure.items() if known[2] < oldest]:
+                del self._unsure[place]
             for message in messages:
                 self._unsure.pop(id(message), None)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from umbel.core.errors import OperationalError
@@ -23,8 +23,8 @@ from umbel.engines.redis.store import seconds_left
 
 __all__ = ["Settling"]
 
-#: The most arguments of one script call; what is more goes into the next one.
-_MOST_ARGUMENTS = 20_000
+#: The most arguments and bytes of one script call; what is more goes into the next one.
+_MOST_ARGUMENTS, _MOST_BYTES = 20_000, 8_000_000
 
 _Effects = Callable[[Settlement, float], list[Any]]
 
@@ -42,6 +42,8 @@ class Settling:
         self._lock = threading.Lock()
         #: Owner → its last call and that call's tags, if nobody knows whether it was carried out.
         self._unsure: dict[str, tuple[str, frozenset[Tag]]] = {}
+        #: Owner → what a series of calls had settled before one of them failed: tag → whether it was stale.
+        self._done: dict[str, dict[Any, bool]] = {}
 
     def settle(self, owner: str, settlements: Sequence[Settlement], now: float) -> list[Any]:
         """End leases; return the tags that were stale."""
@@ -67,16 +69,19 @@ class Settling:
                 else:
                     stale.append(tag)
             raws = self._raws(owner, fresh)
-            batch: list[tuple[Settlement, list[Any]]] = []
-            size = 0
-            for settlement in fresh:
-                arguments = self._end(settlement, raws, now) + (effects(settlement, now) if effects else [])
-                if size + len(arguments) > _MOST_ARGUMENTS:
-                    stale += self._call(owner, batch)
-                    batch, size = [], 0
-                batch.append((settlement, arguments))
-                size += len(arguments) + 3
-            return stale + (self._call(owner, batch) if batch else [])
+            for batch in _batches((item, self._arguments(item, raws, now, effects)) for item in fresh):
+                answer = self._call(owner, batch)
+                stale += answer
+                if len(batch) < len(fresh):
+                    self._done.setdefault(owner, {}).update((item.tag, item.tag in answer) for item, _ in batch)
+            self._done.pop(owner, None)
+            return stale
+
+    def _arguments(
+        self, settlement: Settlement, raws: dict[Tag, bytes], now: float, effects: _Effects | None
+    ) -> list[Any]:
+        end = self._end(settlement, raws, now)
+        return end + effects(settlement, now) if effects else end
 
     def _call(self, owner: str, batch: Sequence[tuple[Settlement, list[Any]]]) -> list[Any]:
         number = f"{self._name}.{next(self._numbers)}"
@@ -97,15 +102,14 @@ class Settling:
     def _look_back(self, owner: str) -> dict[Any, bool]:
         """Return what a call whose reply was lost has settled: tag → whether it was stale."""
         unsure = self._unsure.get(owner)
-        if unsure is None:
-            return {}
-        number, tags = unsure
-        last = (self._client.call("GET", self._keys.of_owner("settled", owner)) or b"").split()
-        del self._unsure[owner]
-        if not last or last[0] != number.encode():
-            return {}
-        stale = set(last[1:])
-        return {tag: b"%d" % tag.number in stale for tag in tags}
+        if unsure is not None:
+            number, tags = unsure
+            last = (self._client.call("GET", self._keys.of_owner("settled", owner)) or b"").split()
+            del self._unsure[owner]
+            if last and last[0] == number.encode():
+                stale = set(last[1:])
+                self._done.setdefault(owner, {}).update((tag, b"%d" % tag.number in stale) for tag in tags)
+        return self._done.get(owner, {})
 
     # --- ends ----------------------------------------------------------------------------------------------
 
@@ -180,3 +184,19 @@ class Settling:
         body = self._publish(part.body, now) if part.body is not None else []
         size = "" if part.size is None else part.size
         return ["part", part.group, part.index, part.payload, size, len(body), *body]
+
+
+def _batches(items: Iterable[tuple[Settlement, list[Any]]]) -> Iterator[list[tuple[Settlement, list[Any]]]]:
+    """Yield what fits into one call each."""
+    batch: list[tuple[Settlement, list[Any]]] = []
+    size = arguments = 0
+    for item in items:
+        cost = sum([len(word) for word in item[1] if type(word) is bytes])
+        if batch and (arguments + len(item[1]) > _MOST_ARGUMENTS or size + cost > _MOST_BYTES):
+            yield batch
+            batch, size, arguments = [], 0, 0
+        batch.append(item)
+        size += cost
+        arguments += len(item[1]) + 3
+    if batch:
+        yield batch

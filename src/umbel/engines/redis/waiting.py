@@ -40,6 +40,8 @@ class Place:
         for end in self._bell:
             os.set_blocking(end, False)
         self._woken = False
+        self._lock = threading.Lock()
+        self._closed = False
         #: When the connections were made.
         self._since = time.monotonic()
         #: Whether anything may ever have been staged here.
@@ -155,8 +157,9 @@ class Place:
     def wake(self) -> None:
         """End the wait, or the next one; safe from any thread."""
         self._woken = True
-        with contextlib.suppress(OSError):
-            os.write(self._bell[1], b"!")
+        with self._lock, contextlib.suppress(OSError):
+            if not self._closed:
+                os.write(self._bell[1], b"!")
 
     def woken(self) -> bool:
         """Tell, once, whether `wake` was called."""
@@ -178,8 +181,11 @@ class Place:
     def close(self) -> None:
         """Close everything."""
         self.drop()
-        for end in self._bell:
-            os.close(end)
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                for end in self._bell:
+                    os.close(end)
 
 
 class Places:

@@ -30,19 +30,35 @@ promote(now)
 local entries, total, per_queue = {}, 0, {}
 local of_list = {}
 
-local function take(list, key, queue, most)
-  if most <= 0 then return end
-  local raws = redis.call('RPOP', key, most)
-  if not raws or #raws == 0 then return end
+-- The first few tell how large messages are here: no more bytes are taken at once than these, large ones by turns.
+local bytes, most_bytes = 0, 16777216
+
+local function pop(list, key, queue, count)
+  local raws = redis.call('RPOP', key, count)
+  if not raws or #raws == 0 then return 0 end
   local entry = of_list[list]
   if not entry then
     entry = {list, 0}
     of_list[list] = entry
     entries[#entries + 1] = entry
   end
-  for _, raw in ipairs(raws) do entry[#entry + 1] = raw end
+  for _, raw in ipairs(raws) do
+    entry[#entry + 1] = raw
+    bytes = bytes + #raw
+  end
   total = total + #raws
   per_queue[queue] = (per_queue[queue] or 0) + #raws
+  return #raws
+end
+
+local function take(list, key, queue, most)
+  while most > 0 and bytes < most_bytes do
+    local count = math.min(most, 16)
+    if total > 0 then count = math.min(most, math.floor((most_bytes - bytes) * total / math.max(bytes, 1)) + 1) end
+    local got = pop(list, key, queue, count)
+    if got < count then return end
+    most = most - got
+  end
 end
 
 if ARGV[8] == '1' then
