@@ -9,19 +9,18 @@ from collections.abc import Collection, Sequence
 from contextlib import suppress
 from typing import Any
 
-from umbel.core.errors import EncodeError, NotSupportedError, OperationalError, Unroutable
+from umbel.core.errors import EncodeError, NotSupportedError, OperationalError
 from umbel.core.message import Delivery, Depth, End, Message, Settlement, Stage
-from umbel.core.queues import Queue
-from umbel.core.routing import bound_queues
-from umbel.engine.seam import DeadLetters, Lease, Refusal
+from umbel.engine.seam import DeadLetters, Lease
 from umbel.engines.rabbitmq.connection import Link
-from umbel.engines.rabbitmq.consumer import OFTEN, ROUND_TRIP, Consumer, Held
-from umbel.engines.rabbitmq.delays import Delays, delayed_route, seconds_to_wait
-from umbel.engines.rabbitmq.failures import LostConnection, MissingQueue
+from umbel.engines.rabbitmq.consumer import OFTEN, ROUND_TRIP, Consumer
+from umbel.engines.rabbitmq.delays import delayed_route, seconds_to_wait
+from umbel.engines.rabbitmq.failures import MissingQueue
+from umbel.engines.rabbitmq.held import Held
 from umbel.engines.rabbitmq.location import Location
 from umbel.engines.rabbitmq.mapping import CRASHES, DUE, OFFERS, write_content
-from umbel.engines.rabbitmq.publisher import NACKED, Outgoing, Pool, Publisher
-from umbel.engines.rabbitmq.topology import declare_queue, missing_queue
+from umbel.engines.rabbitmq.publisher import Outgoing
+from umbel.engines.rabbitmq.sending import Sending
 
 __all__ = ["RabbitBroker"]
 
@@ -29,193 +28,18 @@ __all__ = ["RabbitBroker"]
 _SOON, _LATER = 0.04, 1.0
 
 
-class RabbitBroker:
+class RabbitBroker(Sending):
     """Broker of `umbel.engine.seam` on one RabbitMQ vhost."""
 
     def __init__(self, location: Location) -> None:
-        self._location = location
-        self.pool = Pool(location)
-        self.publisher = Publisher(location, self.pool)
-        self.delays = Delays(location.delay_queue_type)
+        super().__init__(location)
         #: Where messages go that nothing can be done with; set by `open_engine`.
         self.dead: DeadLetters | None = None
-        #: Queues as they were declared here, by name.
-        self.known: dict[str, Queue] = {}
-        self._exchanges: set[str] = set()
         self._consumers: dict[str, Consumer] = {}
         self._lock = threading.Lock()
         self._pid = os.getpid()
         self._keeper: threading.Thread | None = None
         self._closed = threading.Event()
-        #: Messages that the last failed `publish` had stored, by identity: a repeat of that call leaves them out.
-        self._stored: dict[int, Message] = {}
-        #: Queues for results that have to exist before anything more is published, and their arguments.
-        self.reply_queues: dict[str, dict[str, Any]] = {}
-
-    # --- topology --------------------------------------------------------------------------------------------
-
-    def declare(self, queues: Sequence[Queue]) -> None:
-        """Make the queues and their bindings exist."""
-        self.known |= {queue.name: queue for queue in queues}
-        for queue in queues:
-            self._with_link(declare_queue, queue)
-
-    def _with_link(self, call: Any, *arguments: Any) -> Any:
-        link, confirms = self.pool.take()
-        try:
-            return call(link, *arguments)
-        finally:
-            self.pool.give(link, confirms)
-
-    def _make(self, link: Link, name: str) -> None:
-        """Make one queue exist, as it was declared here or else as Celery makes queues that nobody described."""
-        known = self.known.get(name)
-        if known is not None:
-            declare_queue(link, known)
-            return
-        try:
-            with link.questions(f"look for the queue {name!r}") as channel:
-                channel.queue_declare(name, passive=True)
-        except MissingQueue:
-            declare_queue(link, missing_queue(name))
-
-    def _prepare(self, link: Link, name: str) -> bool:
-        """See to it that a queue can be consumed from; False while nobody has made it or said what it is like.
-
-        One that exists with other arguments than declared here is consumed all the same.
-        """
-        try:
-            if name in self.known:
-                declare_queue(link, self.known[name])
-                return True
-        except LostConnection:
-            raise
-        except OperationalError:
-            pass
-        try:
-            with link.questions(f"look for the queue {name!r}") as channel:
-                channel.queue_declare(name, passive=True)
-        except MissingQueue:
-            return False
-        return True
-
-    # --- publishing ------------------------------------------------------------------------------------------
-
-    def publish(self, messages: Sequence[Message], now: float) -> list[Refusal]:
-        """Store the messages; return those that were refused. Returns when RabbitMQ has confirmed all others."""
-        if self.reply_queues:
-            self.declare_replies()
-        refusals: list[Refusal] = []
-        batch: list[Outgoing] = []
-        places: list[int] = []
-        stored, self._stored = self._stored, {}
-        for index, message in enumerate(messages):
-            if stored and id(message) in stored:
-                continue
-            try:
-                for outgoing in self._outgoing(message, now):
-                    batch.append(outgoing)
-                    places.append(index)
-            except (EncodeError, Unroutable) as error:
-                refusals.append(Refusal(index, error))
-        answers: list[str] = []
-        try:
-            answers = self._send(batch, answers)
-        except OperationalError:
-            done = {index for index, answer in zip(places, answers, strict=False) if not answer}
-            done -= {index for index, answer in zip(places, answers, strict=False) if answer}
-            self._exchanges.clear()
-            self._stored = {**stored, **{id(messages[index]): messages[index] for index in done}}
-            raise
-        for index, answer, outgoing in zip(places, answers, batch, strict=True):
-            if answer:
-                refusals.append(Refusal(index, _refusal(messages[index], answer, outgoing)))
-        return sorted(refusals, key=lambda refusal: refusal.index)
-
-    def declare_replies(self) -> None:
-        """Make the queues exist that results are to be sent to."""
-        for name, arguments in list(self.reply_queues.items()):
-            self._with_link(_declare_reply, name, arguments)
-            self.reply_queues.pop(name, None)
-
-    def delete_queues(self, names: Collection[str]) -> None:
-        """Delete queues for good."""
-        for name in names:
-            self._with_link(_delete, name)
-
-    def _outgoing(self, message: Message, now: float) -> list[Outgoing]:
-        exchange, key = message.exchange, message.queue
-        if exchange and exchange not in self._exchanges:
-            self._with_link(self._look_for_exchange, message)
-        seconds = seconds_to_wait(message.due, now) if message.due else 0
-        content = write_content(message, now, _counts(message), delayed=seconds > 0)
-        if seconds:
-            routes = self._delayed(exchange, key, seconds)
-            return [Outgoing(*route, content, message.body, message.id) for route in routes]
-        return [Outgoing(exchange, key, content, message.body, message.id)]
-
-    def _look_for_exchange(self, link: Link, message: Message) -> None:
-        """Publishing to an exchange that is missing would end the connection, and with it a whole batch."""
-        try:
-            with link.questions(f"look for the exchange {message.exchange!r}") as channel:
-                channel.exchange_declare(message.exchange, "direct", passive=True)
-        except MissingQueue as error:
-            raise Unroutable(
-                f"task {message.task}: there is no exchange {message.exchange!r}; add a queue that is bound to it to "
-                "task_queues, or correct the route"
-            ) from error
-        self._exchanges.add(message.exchange)
-
-    def _delayed(self, exchange: str, key: str, seconds: int) -> list[tuple[str, str]]:
-        """Return where to publish so that the message takes its way after so many seconds."""
-        if not exchange:
-            self._with_link(self._prepare_delay, key)
-            return [delayed_route(key, seconds)]
-        kinds = {name: kind for queue in self.known.values() for name, kind, _ in queue.routes()}
-        if kinds.get(exchange, "direct") == "direct":
-            # A direct exchange knows no key with digits in front: the queues are found here instead.
-            names = bound_queues(self.known.values(), exchange, key)
-            if not names:
-                return [(exchange, key)]
-            for name in names:
-                self._with_link(self._prepare_delay, name)
-            return [delayed_route(name, seconds) for name in names]
-        self._with_link(self._prepare_exchange_delay, exchange, key)
-        return [delayed_route(key, seconds)]
-
-    def _prepare_delay(self, link: Link, queue: str) -> None:
-        try:
-            self.delays.prepare(link, queue)
-        except MissingQueue:
-            self._make(link, queue)
-            self.delays.prepare(link, queue)
-
-    def _prepare_exchange_delay(self, link: Link, exchange: str, key: str) -> None:
-        for queue in self.known.values():
-            for name, kind, pattern in queue.routes():
-                if name == exchange and kind == "topic":
-                    self.delays.bind_pattern(link, queue.name, exchange, pattern)
-        self.delays.prepare_exchange(link, exchange, key)
-
-    def _send(self, batch: Sequence[Outgoing], answers: list[str]) -> list[str]:
-        """Publish; what found no queue is sent once more after its queue was made."""
-        answers[:] = self.publisher.send(batch, answers)
-        lost = [index for index, answer in enumerate(answers) if answer.startswith("312")]
-        again = [index for index in lost if self._made(batch[index])]
-        if again:
-            for index, answer in zip(again, self.publisher.send([batch[index] for index in again]), strict=True):
-                answers[index] = answer
-        return answers
-
-    def _made(self, outgoing: Outgoing) -> bool:
-        """See to it that what came back finds a queue now; False where that is not for us to make."""
-        if outgoing.exchange.startswith("celery_delayed_"):
-            self.delays.forget()
-            return False
-        if outgoing.exchange or not outgoing.routing_key:
-            return False
-        self._with_link(self._make, outgoing.routing_key)
-        return True
 
     # --- leases ----------------------------------------------------------------------------------------------
 
@@ -242,7 +66,7 @@ class RabbitBroker:
         consumers, self._consumers = self._consumers, {}
         self._pid, self._keeper, self._lock = os.getpid(), None, threading.Lock()
         for consumer in consumers.values():
-            consumer.close()
+            consumer.abandon()
 
     def _keep(self) -> None:
         """Look after the consuming connections while nobody leases."""
@@ -297,22 +121,27 @@ class RabbitBroker:
         done: list[Held] = []
         back: list[Held] = []
         copies: list[tuple[Held, Settlement]] = []
+        seen: set[Any] = set()
         for item in settlements:
             held = consumer.holds(item.tag, item.token)
-            if held is None:
+            if held is None or item.tag in seen:
                 stale.append(item.tag)
-            elif item.end is End.DONE:
-                del consumer.held[item.tag]
+                continue
+            seen.add(item.tag)
+            if item.end is End.DONE:
                 done.append(held)
             elif item.end is End.RELEASE and held.handed_out < OFTEN:
-                del consumer.held[item.tag]
                 back.append(held)
             else:
                 copies.append((held, item))
+        # First what can fail: an error leaves everything held, so that the call can be repeated.
+        stale += self._end_with_copies(consumer, copies, now)
+        for held in (*done, *back):
+            del consumer.held[held.delivery.tag]
         stale += [held.delivery.tag for held in consumer.finish(done)]
         stale += [held.delivery.tag for held in back if not consumer.reachable(held)]
         consumer.put_back(back)
-        return stale + self._end_with_copies(consumer, copies, now)
+        return stale
 
     def _end_with_copies(self, consumer: Consumer, copies: Sequence[tuple[Held, Settlement]], now: float) -> list[Any]:
         """End leases whose message goes on elsewhere: stored there first, acknowledged then."""
@@ -325,8 +154,12 @@ class RabbitBroker:
                 self._bury(held.delivery, item.reason, now)
                 buried.append(held)
             else:
-                batch.append(self._copy(held, item, now))
-                sent.append(held)
+                try:
+                    batch.append(self._copy(held, item, now))
+                    sent.append(held)
+                except EncodeError as error:
+                    self._bury(held.delivery, f"cannot go back to its queue: {error}", now)
+                    buried.append(held)
         answers = self._send(batch, []) if batch else []
         stored = [held for held, answer in zip(sent, answers, strict=True) if not answer]
         refused = [held for held, answer in zip(sent, answers, strict=True) if answer]
@@ -356,7 +189,7 @@ class RabbitBroker:
         content = write_content(delivery, now, extra, delayed=seconds > 0)
         exchange, key = "", delivery.queue
         if seconds:
-            self._with_link(self._prepare_delay, key)
+            self._prepare_delay_of(key)
             exchange, key = delayed_route(key, seconds)
         return Outgoing(exchange, key, content, delivery.body, delivery.id)
 
@@ -370,14 +203,17 @@ class RabbitBroker:
         batch, copied, ended = [], [], []
         for held, reason, due in unfit:
             delivery = held.delivery
-            if reason:
-                with suppress(OperationalError):
-                    self._bury(delivery, f"malformed message: {reason}", now)
-                    ended.append(held)
-                continue
-            counts = {CRASHES: delivery.crashes, OFFERS: delivery.offers}
-            batch.append(self._again(delivery, counts, due, now, round_trip=due == ROUND_TRIP))
-            copied.append(held)
+            try:
+                if not reason:
+                    counts = {CRASHES: delivery.crashes, OFFERS: delivery.offers}
+                    batch.append(self._again(delivery, counts, due, now, round_trip=due == ROUND_TRIP))
+                    copied.append(held)
+                    continue
+                reason = f"malformed message: {reason}"
+            except EncodeError as error:
+                reason = f"cannot go back to its queue: {error}"
+            self._bury(delivery, reason, now)
+            ended.append(held)
         answers = self._send(batch, []) if batch else []
         ended += [held for held, answer in zip(copied, answers, strict=True) if not answer]
         consumer.drop(ended)
@@ -420,39 +256,9 @@ class RabbitBroker:
         self.pool.close()
 
 
-def _declare_reply(link: Link, name: str, arguments: dict[str, Any]) -> None:
-    with link.questions(f"declare the queue {name!r} for results") as channel:
-        channel.queue_declare(name, durable=True, auto_delete=False, arguments=arguments)
-
-
-def _delete(link: Link, name: str) -> None:
-    with link.questions(f"delete the queue {name!r}") as channel:
-        channel.queue_delete(name)
-
-
-def _counts(message: Message) -> dict[str, Any] | None:
-    """Return the headers with what is counted of a delivery that is published again; None for a plain message."""
-    if not isinstance(message, Delivery):
-        return None
-    return {name: value for name, value in ((CRASHES, message.crashes), (OFFERS, message.offers)) if value}
-
-
 def _count(channel: Any, name: str) -> int:
     return int(channel.queue_declare(name, passive=True).message_count)
 
 
 def _purge(channel: Any, name: str) -> int:
     return int(channel.queue_purge(name) or 0)
-
-
-def _refusal(message: Message, answer: str, outgoing: Outgoing) -> Exception:
-    if answer == NACKED:
-        return OperationalError(
-            f"task {message.task}: RabbitMQ did not store the message for {message.queue!r}: a queue is full "
-            "(x-max-length with x-overflow=reject-publish) or cannot write; consume from it, or raise its limit"
-        )
-    where = f"exchange {outgoing.exchange!r}" if outgoing.exchange else "RabbitMQ"
-    return Unroutable(
-        f"task {message.task}: {where} has no queue bound for routing key {message.queue!r} ({answer}); declare the "
-        "queue or correct the route"
-    )

@@ -14,18 +14,18 @@ from contextlib import suppress
 from struct import Struct
 from typing import Any
 
-import msgspec
-
 from umbel.core.errors import OperationalError
 from umbel.core.message import Delivery
 from umbel.engine.seam import Lease
 from umbel.engines.rabbitmq.connection import MESSAGES, Content, Link
 from umbel.engines.rabbitmq.failures import LostConnection
+from umbel.engines.rabbitmq.held import Held
 from umbel.engines.rabbitmq.location import Location
 from umbel.engines.rabbitmq.mapping import read_consumer, read_delivery
-from umbel.engines.rabbitmq.subscriptions import Subscription, Subscriptions
+from umbel.engines.rabbitmq.recognition import Recognition
+from umbel.engines.rabbitmq.subscriptions import Subscriptions
 
-__all__ = ["Consumer", "Held", "Key"]
+__all__ = ["Consumer"]
 
 _DELIVER = b"\x00\x3c\x00\x3c"
 _CANCELLED = b"\x00\x3c\x00\x1e"
@@ -36,9 +36,6 @@ HOLD = 1.5
 _ON_THE_WAY, _ON_THE_WAY_SURELY = 0.005, 0.5
 #: What was pushed and is not leased goes back after so many seconds.
 HOSTAGE = 0.075
-#: After a connection is lost: for how long messages that come again are recognised, and how old acknowledgements
-#: may be that were perhaps lost with it (seconds).
-_RECOGNISE, _DOUBTFUL = 60.0, 5.0
 
 #: A quorum queue counts how often it hands a message out, and drops it at its x-delivery-limit. After so many times
 #: a message goes back as a copy, which begins at 0.
@@ -47,25 +44,6 @@ OFTEN = 8
 ROUND_TRIP, AT_ONCE = -1.0, 0.0
 #: Seconds between two looks for queues that nobody has made yet.
 _LOOK_AGAIN = 1.0
-#: What a message is recognised by when it comes again.
-Key = tuple[str, int, str]
-
-
-class Held(msgspec.Struct, eq=False):
-    """A delivery that is with us: in the buffer, waiting for its time, or leased (`token` not 0)."""
-
-    delivery: Delivery
-    content: Content
-    number: int
-    source: Subscription
-    epoch: int
-    handed_out: int = 0
-    token: int = 0
-
-    @property
-    def key(self) -> Key:
-        """What it is recognised by."""
-        return self.delivery.id, self.delivery.generation, self.delivery.queue
 
 
 class Consumer:
@@ -97,17 +75,14 @@ class Consumer:
         self._looked: dict[str, float] = {}
         #: Some of the queues do not exist yet.
         self._missing = False
-        #: After a loss: leased deliveries that may come again, and finished ones; until when.
-        self._lost: dict[Key, Any] = {}
-        self._finished: dict[Key, float] = {}
-        self._acked: deque[tuple[float, Key]] = deque(maxlen=5000)
+        self._recognition = Recognition()
         self._buffered_at = 0.0
         #: A lease call with room is under way.
         self.leasing = False
         self._woken = False
-        self._read, self._write = os.pipe()
-        os.set_blocking(self._read, False)
-        os.set_blocking(self._write, False)
+        self._pipe: tuple[int, ...] = os.pipe()
+        for descriptor in self._pipe:
+            os.set_blocking(descriptor, False)
 
     # --- leasing ---------------------------------------------------------------------------------------------
 
@@ -160,11 +135,10 @@ class Consumer:
         self._missing = False
         for name in queues:
             if name not in self._prepared:
-                if time.monotonic() - self._looked.get(name, -_LOOK_AGAIN) < _LOOK_AGAIN:
-                    self._missing = True
-                    continue
-                self._looked[name] = time.monotonic()
-                if self._prepare(link, name):
+                recently = time.monotonic() - self._looked.get(name, -_LOOK_AGAIN) < _LOOK_AGAIN
+                if not recently:
+                    self._looked[name] = time.monotonic()
+                if not recently and self._prepare(link, name):
                     self._prepared.add(name)
                 else:
                     self._missing = True
@@ -183,14 +157,14 @@ class Consumer:
         link = self.link
         if link is None or not link.usable:
             raise (link.failure if link is not None else None) or LostConnection("the connection to RabbitMQ was cut")
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, IndexError):
             poll = select.poll()
             poll.register(link.descriptor, select.POLLIN)
-            poll.register(self._read, select.POLLIN)
+            poll.register(self._pipe[0], select.POLLIN)
             # a second at most: heartbeats are looked after elsewhere, the end of the link shows here
             for descriptor, _event in poll.poll(max(0.0, min(seconds, 1.0)) * 1000):
-                if descriptor == self._read:
-                    os.read(self._read, 4096)
+                if descriptor == self._pipe[0]:
+                    os.read(descriptor, 4096)
         with self.lock:
             if self.link is not None:
                 self._received(self.link)
@@ -198,8 +172,8 @@ class Consumer:
     def wake(self) -> None:
         """End the wait of `lease`, or its next one."""
         self._woken = True
-        with suppress(BlockingIOError, OSError):
-            os.write(self._write, b"\0")
+        with suppress(OSError, IndexError):
+            os.write(self._pipe[1], b"\0")
 
     # --- the connection --------------------------------------------------------------------------------------
 
@@ -237,7 +211,6 @@ class Consumer:
 
     def _lose(self) -> None:
         """The connection is gone: what was not leased is not ours any more, what was may come again."""
-        now = time.monotonic()
         link, self.link = self.link, None
         if link is not None:
             link.close()
@@ -248,10 +221,7 @@ class Consumer:
         self._subscriptions = Subscriptions()
         self._prepared.clear()
         self._looked.clear()
-        self._lost = {held.key: tag for tag, held in self.held.items()}
-        self._finished = {key: end for key, end in self._finished.items() if end > now}
-        self._finished |= {key: now + _RECOGNISE for at, key in self._acked if now - at < _DOUBTFUL}
-        self._acked.clear()
+        self._recognition.cut({held.key: tag for tag, held in self.held.items()})
 
     # --- what arrives ----------------------------------------------------------------------------------------
 
@@ -266,7 +236,7 @@ class Consumer:
                     continue
                 arrived = read_delivery(source.queue, content)
                 self._open[arrived.number] = None
-                held = Held(arrived.delivery, content, arrived.number, source, self.epoch, arrived.handed_out)
+                held = Held(arrived.delivery, arrived.number, source, self.epoch, arrived.handed_out)
                 if arrived.reason:
                     unfit.append((held, arrived.reason, 0.0))
                 elif arrived.redelivered and self._known(held):
@@ -281,8 +251,15 @@ class Consumer:
                     if not self._buffer:
                         self._buffered_at = time.monotonic()
                     self._buffer.append(held)
-        if unfit:
-            self._unfit(self, unfit, now)
+        self._hand_over(unfit, now)
+
+    def _hand_over(self, unfit: Sequence[tuple[Held, str, float]], now: float) -> None:
+        try:
+            if unfit:
+                self._unfit(self, unfit, now)
+        except BaseException:
+            self.put_back([held for held, _, _ in unfit])
+            raise
 
     def _leave(self, held: Held, redelivered: bool, unfit: list[tuple[Held, str, float]]) -> None:
         """Leave a message to other consumers: it goes to the next one, or, having been round, comes in a second."""
@@ -294,12 +271,12 @@ class Consumer:
     def _known(self, held: Held) -> bool:
         """A message that comes again after a cut: go on with the one that runs, drop one that has finished."""
         key = held.key
-        tag = self._lost.pop(key, None)
+        tag = self._recognition.still_running(key)
         known = self.held.get(tag) if tag is not None else None
         if known is not None:
             known.number, known.source, known.epoch = held.number, held.source, held.epoch
             return True
-        if self._finished.pop(key, 0.0) > time.monotonic():
+        if self._recognition.has_finished(key):
             self._answer([held], requeue=None)
             return True
         return False
@@ -344,16 +321,11 @@ class Consumer:
         Those are remembered: when their message comes here again it is acknowledged at once.
         """
         with self.lock:
-            now = time.monotonic()
             answered = self._answer([held for held in ended if self.reachable(held)], requeue=None)
-            unanswered = []
-            for held in ended:
-                if id(held) in answered:
-                    self._acked.append((now, held.key))
-                else:
-                    self._finished[held.key] = now + _RECOGNISE
-                    self._lost.pop(held.key, None)
-                    unanswered.append(held)
+            self._recognition.acknowledged([held.key for held in ended if id(held) in answered])
+            unanswered = [held for held in ended if id(held) not in answered]
+            for held in unanswered:
+                self._recognition.unanswered(held.key)
             return unanswered
 
     def put_back(self, ended: Sequence[Held]) -> None:
@@ -399,8 +371,8 @@ class Consumer:
             if self.link is None:
                 return False
             self.link.beat(now)
-            if self.leasing or not self.link.usable:
-                return self.link.usable
+            if self.leasing:
+                return True
             with suppress(OperationalError):
                 self._received(self.link)
         with suppress(OperationalError):
@@ -408,23 +380,28 @@ class Consumer:
         with self.lock:
             if self._buffer and not self.leasing and now - self._buffered_at > HOSTAGE:
                 self._give_up_surplus()
-            return self.link is not None
+        return True
 
     def _give_up_surplus(self) -> None:
         assert self.link is not None
         with suppress(OperationalError):
             self.link.send(self._subscriptions.stop())
         surplus, self._buffer = list(self._buffer), deque()
-        self._unfit(self, [(held, "", AT_ONCE) for held in surplus if held.handed_out >= OFTEN], time.time())
+        with suppress(OperationalError):
+            self._hand_over([(held, "", AT_ONCE) for held in surplus if held.handed_out >= OFTEN], time.time())
         self._answer([held for held in surplus if held.handed_out < OFTEN], requeue=True)
 
     def close(self) -> None:
         """Close the connection; what is leased goes back to its queues."""
         with self.lock:
-            if self.link is not None:
-                self.link.close()
-                self.link = None
             self.held.clear()
-            for descriptor in (self._read, self._write):
-                with suppress(OSError):
-                    os.close(descriptor)
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Let go of the descriptors without a word: for a connection of this process' parent."""
+        if self.link is not None:
+            self.link.close()
+            self.link = None
+        descriptors, self._pipe = self._pipe, ()
+        for descriptor in descriptors:
+            os.close(descriptor)

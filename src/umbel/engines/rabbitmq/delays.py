@@ -58,6 +58,10 @@ class Delays:
         self._ready = False
         self._bound: set[tuple[str, str]] = set()
 
+    def leads_to(self, queue: str) -> bool:
+        """Tell whether all is there for delayed messages of this queue."""
+        return self._ready and ("queue", queue) in self._bound
+
     def prepare(self, link: Link, queue: str) -> None:
         """Make delayed messages for a queue come back to it."""
         self._tie(link, "queue", queue, queue)

@@ -51,7 +51,7 @@ class Address:
     host: str = "localhost"
     port: int = 5672
     user: str = "guest"
-    password: Any = "guest"
+    password: Any = "guest"  # noqa: S105 - what RabbitMQ is installed with
     vhost: str = "/"
     tls: bool = False
 

@@ -142,6 +142,15 @@ def _read_short(buf: bytes, at: int) -> tuple[str, int]:
     return buf[at + 1 : end].decode("utf-8", "backslashreplace"), end
 
 
+def _read_rare(buf: bytes, at: int, flags: int, properties: dict[str, Any]) -> None:
+    if flags & 0x0040:
+        properties["timestamp"] = _U64(buf, at)[0]
+        at += 8
+    for flag, name in _LAST_TEXTS:
+        if flags & flag:
+            properties[name], at = _read_short(buf, at)
+
+
 def read_properties(buf: bytes, at: int = 0, depth: int = 100) -> tuple[dict[str, Any], dict[str, Any], bool]:
     """Return (properties, headers, whether JSON carries the headers as they are); TableError for anything else.
 
@@ -169,12 +178,7 @@ def read_properties(buf: bytes, at: int = 0, depth: int = 100) -> tuple[dict[str
             if flags & flag:
                 properties[name], at = _read_short(buf, at)
         if flags & 0x007C:
-            if flags & 0x0040:
-                properties["timestamp"] = _U64(buf, at)[0]
-                at += 8
-            for flag, name in _LAST_TEXTS:
-                if flags & flag:
-                    properties[name], at = _read_short(buf, at)
+            _read_rare(buf, at, flags, properties)
     except (struct.error, IndexError, OverflowError, ValueError, OSError, RecursionError) as error:
         if isinstance(error, TableError):
             raise
@@ -188,7 +192,7 @@ def read_properties(buf: bytes, at: int = 0, depth: int = 100) -> tuple[dict[str
 def _write_item(value: Any) -> bytes:
     kind = type(value)
     if kind is str:
-        raw = value.encode("utf-8", "surrogatepass")
+        raw: bytes = value.encode("utf-8", "surrogatepass")
         return _pack_text(b"S", len(raw)) + raw
     if value is None:
         return b"V"
@@ -250,8 +254,8 @@ def write_table(table: Mapping[Any, Any]) -> bytes:
                 add(key + _write_item(value))
     except (struct.error, RecursionError, OverflowError) as error:
         raise TableError(f"a header cannot be sent over AMQP: {error}") from error
-    raw = b"".join(parts)
-    return _pack_u32(len(raw)) + raw
+    whole = b"".join(parts)
+    return _pack_u32(len(whole)) + whole
 
 
 def _short(value: Any, name: str) -> bytes:
