@@ -188,6 +188,27 @@ def test_a_watch_connects_again_and_tells_what_was_stored_meanwhile(
     watch.close()
 
 
+def test_a_watch_that_is_told_of_more_ids_while_its_connection_is_broken_finds_them_later(
+    client: Client, store: RedisStore, wait_until: Callable[..., None]
+) -> None:
+    watch = store.watch()
+    watch.add(["a"])
+    assert watch.wait(0.05) is False
+    client.call("CLIENT", "KILL", "TYPE", "pubsub")
+    for n in range(20):  # the first may still be sent, those after it meet a closed connection
+        watch.add([f"{n}"])
+    store.put([Record("19", "SUCCESS", meta("SUCCESS"))], NOW)
+
+    def look() -> bool:
+        try:
+            return watch.wait(1.0)
+        except Unreachable:
+            return False
+
+    wait_until(look, what="a hint after the new connection")
+    watch.close()
+
+
 def test_a_watch_whose_server_is_away_says_so_and_recovers(
     server: RedisServer, wait_until: Callable[..., None]
 ) -> None:

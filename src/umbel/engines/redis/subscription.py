@@ -32,6 +32,8 @@ class Subscription:
         self._lock = threading.Lock()
         self._channels: set[bytes] = set()
         self._link: Link | None = None
+        #: A command could not be sent: the thread that reads is to connect anew.
+        self._broken = False
         self._pid = os.getpid()
         self._heard = self._asked = 0.0
         self._waker = _Waker()
@@ -88,13 +90,15 @@ class Subscription:
             for first in range(0, len(channels), _CHUNK):
                 self._link.send(command, *channels[first : first + _CHUNK])
         except OperationalError:
-            self._link.close()
+            self._broken = True
         except BaseException:
-            self._link.close()
+            self._broken = True
             raise
 
     def _read(self) -> list[tuple[bytes, bytes | None]]:
         """Take what has come; connects where there is no connection and something to listen to."""
+        if self._broken:
+            self._drop()
         link = self._link or self._connect()
         heard: list[tuple[bytes, bytes | None]] = []
         while link is not None:
@@ -123,8 +127,6 @@ class Subscription:
         """Wait for bytes, for `wake`, or until the server should give a sign of life."""
         descriptors = [self._waker.fileno()]
         if self._link is not None:
-            if self._link.fileno() < 0:
-                raise failures.closed(self._client.location, sent=False)
             descriptors.append(self._link.fileno())
             left = min(left, self._until_check())
         wait_readable(descriptors, max(0.0, left))
@@ -153,7 +155,7 @@ class Subscription:
     def _drop(self) -> None:
         with self._lock:
             link, self._link = self._link, None
-            self._asked = 0.0
+            self._asked, self._broken = 0.0, False
         if link is not None:
             link.close()
 

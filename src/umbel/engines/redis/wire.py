@@ -115,14 +115,17 @@ class Wire:
         """Wait up to `timeout` seconds for bytes, or for the end of the connection."""
         if isinstance(self.socket, ssl.SSLSocket) and self.socket.pending():
             return True
-        return wait_readable([self.socket.fileno()], timeout)
+        descriptor = self.socket.fileno()
+        if descriptor < 0:
+            raise failures.closed(self.location, sent=False)
+        return wait_readable([descriptor], timeout)
 
     def is_stale(self, health_check_interval: float) -> bool:
         """Tell whether an idle connection has ended meanwhile; after a long time it is asked for a sign of life."""
         idle = time.monotonic() - self.used
         if idle < 0.02:
             return False
-        if self.readable(0.0):
+        if self.socket.fileno() < 0 or self.readable(0.0):
             return True
         if not 0 < health_check_interval <= idle:
             return False
