@@ -28,6 +28,7 @@ def test_a_topic_that_amqp_cannot_carry_is_refused(engine: Engine) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(120)
 def test_a_listener_hears_again_after_the_server_was_restarted(rabbit_installed: None) -> None:
     with RabbitServer() as server:
         engine = open_engine(server.url)

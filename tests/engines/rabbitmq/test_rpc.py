@@ -173,6 +173,7 @@ def test_a_forked_process_asks_for_itself(rabbit_url: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(120)
 def test_results_survive_a_cut_and_a_restart_of_the_server(rabbit_installed: None) -> None:
     with RabbitServer() as server:
         client, engine = Client(server.url), open_engine(server.url)

@@ -244,13 +244,21 @@ class RpcStore:
             inbox, self._inbox = self._inbox, None
             self._queues.clear()
             self._consumed.clear()
-        if inbox is not None:
-            inbox.close()
         declared = queues - self._broker.reply_queues.keys()
         for name in queues:
             self._broker.reply_queues.pop(name, None)
-        with suppress(OperationalError):
-            self._broker.delete_queues(declared)
+        # The engine's other connections may be closed by now.
+        link = inbox.link if inbox is not None and inbox.usable else None
+        if declared:
+            with suppress(OperationalError):
+                if link is None:
+                    link = Link(self._location, "results")
+                    link.open()
+                _delete(link, declared)
+        if link is not None:
+            link.close()
+        if inbox is not None:
+            inbox.close()
 
 
 class RpcWatch:
@@ -294,6 +302,12 @@ class RpcWatch:
     def close(self) -> None:
         """Let go of the watch."""
         self._store.unwatch(self)
+
+
+def _delete(link: Link, queues: Collection[str]) -> None:
+    for name in queues:
+        with link.questions(f"delete the queue {name!r}") as channel:
+            channel.queue_delete(name)
 
 
 def _no_groups() -> NoReturn:
