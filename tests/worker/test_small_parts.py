@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from umbel.app.execution import Job
 from umbel.core.errors import ImproperlyConfigured
 from umbel.core.message import Delivery, End, Settlement
 from umbel.core.outcome import Policy
@@ -205,10 +204,6 @@ def test_rate_limits_can_be_switched_off() -> None:
 # --- time limits ---------------------------------------------------------------------------------------------
 
 
-def job(head: bytes) -> Job:
-    return Job(1, "a", "t", "celery", "", head, b"[]", 0, 0, 1, 0)
-
-
 @pytest.mark.parametrize(
     ("pair", "expected"),
     [
@@ -236,4 +231,4 @@ def test_a_limit_of_the_message_goes_before_the_tasks_and_that_before_the_worker
     head = b'{"timelimit":[' + message + b"," + message + b"]}"
     options = WorkerOptions(hostname="w@h", concurrency=1, time_limit=worker, soft_time_limit=worker)
     assert hard_limit_of(app, "t", head, options) == expected
-    assert soft_limit_of(app, job(head), options) == expected
+    assert soft_limit_of(app, "t", head, options) == expected

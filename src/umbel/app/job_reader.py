@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from itertools import pairwise
+from string import ascii_letters, digits
 from typing import Any, NamedTuple
 
 import msgspec
@@ -24,6 +25,9 @@ _MISSES = 1000
 _SHORT_BODY = 16 * 1024
 #: How a tag of a typed value begins; such bodies are read the thorough way.
 _TAG = b'"__type__"'
+
+#: What an id may consist of to be looked at like this.
+_INERT = (ascii_letters + digits + "-_").encode()
 
 
 class _Texts(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -150,7 +154,7 @@ def _kind_of(job: Any, head: Head, plain: bool) -> _Kind | None:
     quoted = all(
         one.endswith(b'"') and other.startswith(b'"') for pieces in (front, back) for one, other in pairwise(pieces)
     )
-    if not quoted or not _is_inert(job.id) or not _are_texts(texts):
+    if not quoted or not _is_inert(name) or not _are_texts(texts):
         return None
     return _Kind(tuple(front), tuple(back), texts, head, plain)
 
@@ -159,15 +163,15 @@ def _is_like(job: Any, kind: _Kind) -> bool:
     """Tell whether a head is that of `kind` but for the id and the texts of the arguments."""
     head, name = job.head, job.id.encode()
     front, back = name.join(kind.front), name.join(kind.back)
-    if not head.startswith(front) or not head.endswith(back) or not _is_inert(job.id):
+    if not head.startswith(front) or not head.endswith(back) or not _is_inert(name):
         return False
     texts = head[len(front) : len(head) - len(back)]
     return texts == kind.texts or _are_texts(texts)
 
 
-def _is_inert(name: str) -> bool:
+def _is_inert(name: bytes) -> bool:
     """Tell whether an id means the same wherever it stands inside a JSON string, and is short enough to be one."""
-    return name.isascii() and len(name) < 100 and name.replace("-", "").isalnum()
+    return 0 < len(name) < 100 and not name.translate(None, _INERT)
 
 
 def _are_texts(data: bytes) -> bool:

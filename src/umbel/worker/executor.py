@@ -26,7 +26,7 @@ from umbel.app.execution import Job, Report, Runner
 from umbel.core.errors import SoftTimeLimitExceeded
 from umbel.engine.failpoints import failpoint
 from umbel.worker.frames import FrameReader, pack
-from umbel.worker.limits import hard_limit_of, soft_limit_of
+from umbel.worker.limits import hard_limit_of, soft_limit_of, unlimited
 from umbel.worker.loop import TaskLoop
 from umbel.worker.options import WorkerOptions
 from umbel.worker.progress import Slot
@@ -68,6 +68,9 @@ class ExecutorLimits:
     max_tasks: int | None = None
     #: Resident memory in KiB, looked at after each task (Celery: worker_max_memory_per_child).
     max_memory: int | None = None
+
+
+_NO_LIMITS = ExecutorLimits()
 
 
 @dataclass
@@ -137,21 +140,34 @@ class Executor:
 
     def _work(self) -> None:
         queue = self._queue
+        limited = self.limits != _NO_LIMITS
+        #: Task name → whether it is asynchronous, and its soft limit where the message sets none.
+        facts: dict[str, tuple[bool, float | None]] = {}
         while queue:
             job = queue.popleft()
-            if not job.verdict and self.runner.is_async(job.task):
+            known = facts.get(job.task)
+            if known is None:
+                known = facts[job.task] = (
+                    self.runner.is_async(job.task),
+                    soft_limit_of(self.app, job.task, b"", self.options),
+                )
+            is_async, soft = known
+            if is_async and not job.verdict:
                 self._start_async(job)
             else:
-                self._run_one(job)
+                self._run_one(job, soft)
             if self._recall_wanted:
                 self._give_back()
-            if self._limit_reached():
+            if limited and self._limit_reached():
                 break
 
-    def _run_one(self, job: Job) -> None:
+    def _run_one(self, job: Job, soft: float | None) -> None:
         self.slot.start(job.number)
         failpoint("run.before")
-        soft = None if job.verdict else soft_limit_of(self.app, job, self.options)
+        if job.verdict:
+            soft = None
+        elif not unlimited(job.head):
+            soft = soft_limit_of(self.app, job.task, job.head, self.options)
         self._in_task = True
         try:
             report = self._limited(job, soft) if soft else self._plain(job)
@@ -160,7 +176,8 @@ class Executor:
         failpoint("run.after")
         self.slot.finish(job.number)
         self._done += 1
-        log_report(job, report)
+        if report.log:
+            log_report(job, report)
         # At once, never with the next one: what a kill takes away is the running task and nothing before it.
         self._tell(report)
 
@@ -191,7 +208,7 @@ class Executor:
         failpoint("run.before")
         self._loop.submit(
             job,
-            soft=soft_limit_of(self.app, job, self.options),
+            soft=soft_limit_of(self.app, job.task, job.head, self.options),
             hard=hard_limit_of(self.app, job.task, job.head, self.options),
         )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from umbel.app.execution import Job
 from umbel.worker.options import WorkerOptions
 
 _NONE = b'"timelimit":[null,null]'
@@ -32,9 +31,9 @@ def hard_limit_of(app: Any, task_name: str, head: bytes, options: WorkerOptions)
     return _first(message_limits(head)[0], app.tasks.get(task_name), "time_limit", options.time_limit)
 
 
-def soft_limit_of(app: Any, job: Job, options: WorkerOptions) -> float | None:
+def soft_limit_of(app: Any, task_name: str, head: bytes, options: WorkerOptions) -> float | None:
     """Return the soft time limit of one run in seconds, None for none."""
-    return _first(message_limits(job.head)[1], app.tasks.get(job.task), "soft_time_limit", options.soft_time_limit)
+    return _first(message_limits(head)[1], app.tasks.get(task_name), "soft_time_limit", options.soft_time_limit)
 
 
 def _first(of_message: float | None, task: Any, name: str, of_worker: float | None) -> float | None:
