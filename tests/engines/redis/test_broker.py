@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import redis
 
-from umbel.core.message import End, Message, Settlement, Stage
+from umbel.core.message import End, Message, Record, Settlement, Stage
 from umbel.core.queues import Exchange, Queue
 from umbel.engine.registry import open_engine
 from umbel.engine.seam import Engine, Lease
@@ -254,3 +254,36 @@ def test_leases_lapse_on_the_clock_of_redis(engine: Engine) -> None:
     while not (taken := engine.broker.recover(heir, time.time() - 30)):
         assert time.monotonic() < deadline
     assert ids(taken) == ["a"]
+
+
+def test_large_messages_are_leased_by_turns(engine: Engine) -> None:
+    batch = [message(f"{n}") for n in range(30)]
+    for one in batch:
+        one.body = b"x" * 1_000_000
+    publish(engine, *batch)
+    turns = []
+    while got := lease(engine):
+        turns.append(len(got))
+        assert settle(engine, got) == []
+    assert sum(turns) == 30
+    assert max(turns) < 20
+
+
+def test_large_outcomes_are_stored_by_turns(engine: Engine, raw: Any) -> None:
+    publish(engine, *[message(f"{n}") for n in range(30)])
+    got = lease(engine)
+    big = b'{"status": "SUCCESS", "result": "' + b"x" * 1_000_000 + b'"}'
+    outcomes = [Settlement(one.tag, one.token, record=Record(one.id, "SUCCESS", big)) for one in got]
+    assert engine.atomic is not None
+    assert settle(engine, got[7:8]) == []
+    assert engine.atomic.commit("me", outcomes, time.time()) == [got[7].tag]
+    assert len(raw.keys("celery-task-meta-*")) == 29
+
+
+def test_a_worker_that_leaves_says_so_to_those_who_send_delays(engine: Engine, redis_url: str, raw: Any) -> None:
+    worker = open_engine(redis_url)
+    lease(worker)
+    assert raw.zcard("umbel.consumers.q") == 1
+    worker.close()
+    publish(engine, message("a", due=time.time() + 60))
+    assert (raw.llen("q"), raw.zcard("umbel.scheduled")) == (1, 0)

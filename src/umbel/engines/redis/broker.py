@@ -143,5 +143,6 @@ class RedisBroker:
 
     def close(self) -> None:
         """Let go of every connection of this process."""
+        self._leasing.leave()
         self._places.close()
         self._client.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import os
@@ -71,6 +72,7 @@ class Leasing:
         self._revocations = revocations
         self._calls = {kind: Calls() for kind in ("lease", "recover", "adopt")}
         self._turn = 0
+        self._pid = os.getpid()
         #: Owner → (its queues, until when they are known at the server).
         self._registered: dict[str, tuple[tuple[str, ...], float]] = {}
         self._queue_of: dict[bytes, str] = {}
@@ -89,6 +91,7 @@ class Leasing:
             # Taken or not: the next call under this number returns what is held of it.
             self._calls["lease"].failed(lease.owner, number)
             self._registered.pop(lease.owner, None)
+            place.drop()
             raise
         self._calls["lease"].ended(lease.owner)
         due = float(answer[1]) - server if answer[1] else None
@@ -150,6 +153,7 @@ class Leasing:
         now = time.monotonic()
         if now < until and set(lease.queues) <= set(queues):
             return "0"
+        self._pid = os.getpid()
         self._registered[lease.owner] = (lease.queues, now + lease.seconds / 3)
         return "1"
 
@@ -214,6 +218,18 @@ class Leasing:
         queues, _ = self._registered.get(owner, ((), 0.0))
         args = [owner, repr(float(seconds)), server_now(now), *queues]
         return not self._client.script(EXTEND, [self._keys.prefix], args)
+
+    def leave(self) -> None:
+        """Say that the owners of this process read no queue any more: delays are left to other workers from now on."""
+        registered, self._registered = self._registered, {}
+        commands = [
+            ("ZREM", self._keys.key(b"umbel.consumers." + queue.encode()), owner)
+            for owner, (queues, _) in registered.items()
+            for queue in queues
+        ]
+        if commands and self._pid == os.getpid():
+            with contextlib.suppress(OperationalError):
+                self._client.pipeline(commands)
 
     # --- taking over and taking in -------------------------------------------------------------------------
 
