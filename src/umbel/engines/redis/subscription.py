@@ -182,6 +182,9 @@ class _Waker:
     def fileno(self) -> int:
         return self._out.fileno()
 
+    def __del__(self) -> None:
+        self.close()
+
     def close(self) -> None:
         self._in.close()
         self._out.close()
