@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.engines.shelf_kit import NOW, Site, begin, end, failing, heirs, take, until_it_works
+from umbel.core.errors import OperationalError
 from umbel.core.message import End, Message, Record, Settlement, Stage
 from umbel.engine.registry import open_engine
 from umbel.engine.seam import Engine, Lease
@@ -252,4 +253,18 @@ def test_a_start_that_failed_is_repeated_without_harm(site: Site, point: str) ->
     assert broker.extend("me", 10.0, NOW) is True
     assert (site.at_main(), site.on_shelf()) == (0, 1)
     assert end(broker, got) == []
+    assert (site.at_main(), site.on_shelf()) == (0, 0)
+
+
+def test_after_a_start_that_failed_another_batch_may_come_first(site: Site) -> None:
+    broker = site.process()
+    site.publish("a", "b", "c")
+    first, second, third = take(broker)
+    with failing("adopt.after"), pytest.raises(OperationalError):
+        begin(broker, [first, second])
+    assert begin(broker, [third]) == []
+    assert site.on_shelf() == 3
+    assert begin(broker, [first]) == []
+    assert broker.find(["a"], NOW) == {"a": Stage.STARTED}
+    assert [end(broker, got) for got in (third, second, first)] == [[], [], []]
     assert (site.at_main(), site.on_shelf()) == (0, 0)

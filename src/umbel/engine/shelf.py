@@ -67,6 +67,9 @@ class Shelved:
         self._holdings = Holdings()
         #: Acknowledgements that the main broker has not taken yet, by owner.
         self._owed: dict[str, list[Settlement]] = {}
+        #: Held while something is put onto the shelf, and what a call that failed may have put there, by owner.
+        self._adopting = threading.Lock()
+        self._unsure: dict[str, Sequence[Kept]] = {}
         #: For how long each owner leases.
         self._seconds: dict[str, float] = {}
         self.declare = main.declare
@@ -128,7 +131,7 @@ class Shelved:
         for k, ticket in pairs:
             k.ticket = ticket
             # One that may be on the shelf is ours, whatever became of it at the main broker.
-            if ticket & EARLY and (k.tag not in gone or k.doubtful):
+            if ticket & EARLY and (k.tag not in gone or k.doubtful or k.shelved is not None):
                 gone.discard(k.tag)
                 early.append(k)
         self._holdings.forget([k for k, _ in pairs if k.tag in gone])
@@ -138,11 +141,25 @@ class Shelved:
         """Put messages of the main broker onto the shelf and acknowledge them; return the tags of mere copies."""
         if not kept:
             return []
+        with self._adopting:
+            # A call that failed may have worked: the very same one comes before any other.
+            again = self._unsure.get(owner, ())
+            copies = self._adopt(owner, again, now) if again else []
+            here = [(k.shelved, k.ticket) for k in kept if k.shelved is not None]
+            if here:
+                self._shelf.start(owner, [(d.tag, d.token, ticket) for d, ticket in here], now)
+            copies += self._adopt(owner, [k for k in kept if k.shelved is None and k not in again], now)
+        return [k.tag for k in copies if k in kept]
+
+    def _adopt(self, owner: str, kept: Sequence[Kept], now: float) -> list[Kept]:
+        if not kept:
+            return []
+        self._unsure[owner] = kept
         for k in kept:
-            # A call that fails may have worked: whoever settles this has to find out first.
             k.doubtful = True
         lease = Lease((), owner, len(kept), self._seconds.get(owner, 30.0))
         taken = self._shelf.adopt(lease, [self._labelled(k) for k in kept], now)
+        del self._unsure[owner]
         found: dict[Key, Delivery] = {key_of(self._unlabelled(d)): d for d in taken}
         copies = []
         for k in kept:
@@ -152,7 +169,7 @@ class Shelved:
                 copies.append(k)
         self._acknowledge(owner, [Settlement(k.tag, k.token) for k in kept], now)
         self._holdings.forget(copies)
-        return [k.tag for k in copies]
+        return copies
 
     def _acknowledge(self, owner: str, settlements: Sequence[Settlement], now: float) -> None:
         """End at the main broker what it need not keep; tried again with the next heartbeat where that fails.
