@@ -10,7 +10,7 @@ import pytest
 
 from tests.servers import RedisServer
 from umbel import Umbel
-from umbel.core.errors import OperationalError
+from umbel.core.errors import OperationalError, StorageFull
 from umbel.worker.first_contact import reach
 from umbel.worker.options import WorkerOptions
 
@@ -125,3 +125,15 @@ def test_what_a_server_without_a_journal_means_is_said_once(
         reach(make_app(redis_url), OPTIONS, sleep=never)
     assert caplog.text.count("appendonly") >= 1
     assert sum("appendonly" in record.getMessage() for record in caplog.records) == 1
+
+
+def test_a_full_server_is_no_reason_to_stay_away_since_workers_empty_it(
+    make_app: MakeApp, redis_installed: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    with RedisServer(maxmemory=1, maxmemory_policy="noeviction") as server:
+        app = make_app(server.url, task_publish_retry=False)
+        with pytest.raises(StorageFull):
+            app.send_task("one")
+        with caplog.at_level(logging.WARNING):
+            reach(app, OPTIONS, sleep=never)
+        assert "raise maxmemory" in caplog.text

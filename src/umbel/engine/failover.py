@@ -183,6 +183,12 @@ class _Broker:
         found: dict[str, Stage] = self._servers.call("broker", "find", ids, now)
         return found
 
+    def warnings(self) -> list[str]:
+        """Return what the settings of the server in use mean, where its engine tells."""
+        broker = self._servers.engine(self._servers.current).broker
+        lines: list[str] = getattr(broker, "warnings", list)()
+        return lines
+
     def close(self) -> None:
         self._servers.close()
 

@@ -36,6 +36,8 @@ class _Split:
         self.depth = reading.depth
         self.purge = reading.purge
         self.find = reading.find
+        #: What the server's settings mean, where an engine tells.
+        self.warnings = getattr(reading, "warnings", list)
 
     def declare(self, queues: Sequence[Queue]) -> None:
         self._reading.declare(queues)

@@ -1,7 +1,8 @@
 """A worker's first words with its broker and result store, before anything is forked.
 
 What is wrong as configured (password, vhost, certificate, a queue that exists with other arguments) ends the worker
-with one clear line; a server that is not there yet is waited for. Later no broker ends a worker.
+with one clear line; a server that is not there yet is waited for, and one whose memory is full is put up with.
+Later no broker ends a worker.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from umbel.core.errors import EngineBusy, OperationalError
+from umbel.core.errors import EngineBusy, OperationalError, StorageFull
 from umbel.engine.reaching import is_unreachable
 from umbel.worker.options import WorkerOptions
 from umbel.worker.service import Troubles
@@ -51,7 +52,8 @@ def _patiently(call: Callable[[], object], conf: Any, troubles: Troubles, sleep:
             call()
         except OperationalError as exc:
             if not is_unreachable(exc):
-                if isinstance(exc, EngineBusy):
+                # A server that is full can only be emptied by workers; a full disk of our own is another matter.
+                if isinstance(exc, EngineBusy) or (isinstance(exc, StorageFull) and hasattr(exc, "misconfigured")):
                     logger.warning("%s; starting all the same", exc)
                     return
                 raise
