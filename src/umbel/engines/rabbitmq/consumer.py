@@ -37,17 +37,19 @@ _ON_THE_WAY, _ON_THE_WAY_SURELY = 0.005, 0.5
 #: What was pushed and is not leased goes back after so many seconds.
 HOSTAGE = 0.075
 
-#: A quorum queue counts how often it hands a message out, and drops it at its x-delivery-limit. After so many times
-#: a message goes back as a copy, which begins at 0.
+#: Quorum queues drop a message handed out x-delivery-limit times; from here it goes back as a copy, begun at 0.
 OFTEN = 8
-#: In the place of a due time: to be copied so that it comes back in a second, or at once.
+#: In the place of a due time: the copy comes back in a second, or at once.
 ROUND_TRIP, AT_ONCE = -1.0, 0.0
-#: Seconds between two looks for queues that nobody has made yet.
-_LOOK_AGAIN = 1.0
+_LOOK_AGAIN = 1.0  # seconds between two looks for queues that nobody has made yet
 
 
 class Consumer:
-    """The consuming connection of one owner. `lease` is called by one thread, everything else by any."""
+    """The consuming connection of one owner. `lease` is called by one thread, everything else by any.
+
+    `prepare` makes a queue exist before it is consumed from (False: there is none); `unfit` takes what cannot be
+    leased as (held, reason, due): malformed, where there is a reason, or to be copied and put back.
+    """
 
     _epochs = itertools.count(1)
     _tokens = itertools.count(time.time_ns() // 1_000_000)
@@ -57,10 +59,7 @@ class Consumer:
     ) -> None:
         self._location = location
         self.owner = owner
-        #: Makes a queue exist before it is consumed from; False when there is none.
-        self._prepare = prepare
-        #: Takes (held, reason, due) of what cannot be leased: malformed (reason), or to be copied and put back.
-        self._unfit = unfit
+        self._prepare, self._unfit = prepare, unfit
         self.lock = threading.RLock()
         self.link: Link | None = None
         self.epoch = 0
@@ -110,10 +109,8 @@ class Consumer:
                     return []
                 if self._waiting:
                     left = min(left, max(0.0, self._waiting[0][0] - now - elapsed))
-                if self._missing:
-                    left = min(left, _LOOK_AGAIN)
                 self._wait(left)
-                if self._missing:
+                if self._missing or self._waiting:  # what waits here for its time takes up credit
                     self._ask(lease)
         finally:
             self.leasing = False
@@ -124,9 +121,8 @@ class Consumer:
             link = self._connected()
             self._look_for(link, lease.queues)
             held = len(self.held) + len(self._waiting)
-            frames = self._subscriptions.ask(
-                [name for name in lease.queues if name in self._prepared], lease.limit - len(self._buffer), held
-            )
+            names = [name for name in lease.queues if name in self._prepared]
+            frames = self._subscriptions.ask(names, lease.limit - len(self._buffer), held)
             if frames:
                 link.send(frames)
             return bool(frames)
@@ -146,9 +142,8 @@ class Consumer:
     def _grace(self, queues: Sequence[str]) -> float:
         """With wait=0: how long to look out for what was asked for just now."""
         with self.lock:
-            link = self._connected()
             for name in queues:
-                with suppress(OperationalError), link.questions("count messages") as channel:
+                with suppress(OperationalError), self._connected().questions("count messages") as channel:
                     if channel.queue_declare(name, passive=True).message_count:
                         return _ON_THE_WAY_SURELY
         return _ON_THE_WAY * 4
@@ -202,7 +197,6 @@ class Consumer:
             self._prepared.discard(name or "")
 
     def _received(self, link: Link) -> None:
-        """Read what has come; a link that ended is dealt with here, and the next call opens another one."""
         try:
             link.read()
         except OperationalError:
@@ -211,9 +205,9 @@ class Consumer:
 
     def _lose(self) -> None:
         """The connection is gone: what was not leased is not ours any more, what was may come again."""
-        link, self.link = self.link, None
-        if link is not None:
-            link.close()
+        if self.link is not None:
+            self.link.close()
+            self.link = None
         self._inbox.clear()
         self._open.clear()
         self._buffer.clear()
@@ -269,7 +263,6 @@ class Consumer:
             self._answer([held], requeue=True)
 
     def _known(self, held: Held) -> bool:
-        """A message that comes again after a cut: go on with the one that runs, drop one that has finished."""
         key = held.key
         tag = self._recognition.still_running(key)
         known = self.held.get(tag) if tag is not None else None
@@ -316,12 +309,9 @@ class Consumer:
         return held.epoch == self.epoch and self.link is not None and self.link.usable
 
     def finish(self, ended: Sequence[Held]) -> list[Held]:
-        """Acknowledge deliveries for good; return those that could not be, since their connection is gone.
-
-        Those are remembered: when their message comes here again it is acknowledged at once.
-        """
+        """Acknowledge for good; what could not be is returned, and acknowledged when it comes here again."""
         with self.lock:
-            answered = self._answer([held for held in ended if self.reachable(held)], requeue=None)
+            answered = self._answer(ended, requeue=None)
             self._recognition.acknowledged([held.key for held in ended if id(held) in answered])
             unanswered = [held for held in ended if id(held) not in answered]
             for held in unanswered:
@@ -330,15 +320,17 @@ class Consumer:
 
     def put_back(self, ended: Sequence[Held]) -> None:
         """Give deliveries back to the front of their queue (those of a lost connection are there already)."""
-        with self.lock:
-            self._answer([held for held in ended if self.reachable(held)], requeue=True)
+        self._answer(ended, requeue=True)
 
     def drop(self, ended: Sequence[Held]) -> None:
         """Acknowledge deliveries of which a copy is stored elsewhere."""
-        with self.lock:
-            self._answer([held for held in ended if self.reachable(held)], requeue=None)
+        self._answer(ended, requeue=None)
 
     def _answer(self, batch: Sequence[Held], *, requeue: bool | None) -> set[int]:
+        with self.lock:
+            return self._write_answers([held for held in batch if self.reachable(held)], requeue)
+
+    def _write_answers(self, batch: list[Held], requeue: bool | None) -> set[int]:
         """Write acknowledgements (or, with `requeue`, refusals), many in one where numbers follow each other."""
         if not batch or self.link is None:
             return set()
@@ -377,19 +369,19 @@ class Consumer:
                 self._received(self.link)
         with suppress(OperationalError):
             self._take_in(time.time())
-        with self.lock:
-            if self._buffer and not self.leasing and now - self._buffered_at > HOSTAGE:
-                self._give_up_surplus()
+        self._give_up_surplus(now)
         return True
 
-    def _give_up_surplus(self) -> None:
-        assert self.link is not None
-        with suppress(OperationalError):
-            self.link.send(self._subscriptions.stop())
-        surplus, self._buffer = list(self._buffer), deque()
+    def _give_up_surplus(self, now: float) -> None:
+        with self.lock:
+            if self.leasing or self.link is None or not self._buffer or now - self._buffered_at < HOSTAGE:
+                return
+            with suppress(OperationalError):
+                self.link.send(self._subscriptions.stop())
+            surplus, self._buffer = list(self._buffer), deque()
+            self._answer([held for held in surplus if held.handed_out < OFTEN], requeue=True)
         with suppress(OperationalError):
             self._hand_over([(held, "", AT_ONCE) for held in surplus if held.handed_out >= OFTEN], time.time())
-        self._answer([held for held in surplus if held.handed_out < OFTEN], requeue=True)
 
     def close(self) -> None:
         """Close the connection; what is leased goes back to its queues."""

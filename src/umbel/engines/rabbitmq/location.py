@@ -10,7 +10,6 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 from umbel.core.errors import ImproperlyConfigured, NotSupportedError
-from umbel.core.urls import mask_url
 
 __all__ = ["OPTIONS", "Address", "Location", "locate"]
 
@@ -92,7 +91,7 @@ def locate(url: str, options: Mapping[str, Any]) -> Location:
         scheme, rest = (own.lower(), rest) if separator else (scheme, part)
         rest, _, query = rest.partition("?")
         given |= dict(parse_qsl(query, keep_blank_values=True))
-        addresses.append(_address(scheme, rest, addresses[0] if addresses else None, url))
+        addresses.append(_address(scheme, rest, addresses[0] if addresses else None))
     tls = _tls(given)
     if tls is not None:
         addresses = [_secured(address) for address in addresses]
@@ -113,13 +112,13 @@ def locate(url: str, options: Mapping[str, Any]) -> Location:
     )
 
 
-def _address(scheme: str, rest: str, first: Address | None, url: str) -> Address:
+def _address(scheme: str, rest: str, first: Address | None) -> Address:
     tls = scheme in _TLS_SCHEMES
     credentials, at, where = rest.rpartition("@")
     # A slash before the @ belongs to the password only if no host could end there.
     host_port, slash, vhost = where.partition("/")
     user, colon, password = credentials.partition(":")
-    host, port = _host_port(host_port, 5671 if tls else 5672, url)
+    host, port = _host_port(host_port, 5671 if tls else 5672)
     inherited = first if first is not None and not at else None
     return Address(
         host=host,
@@ -132,7 +131,7 @@ def _address(scheme: str, rest: str, first: Address | None, url: str) -> Address
     )
 
 
-def _host_port(text: str, port: int, url: str) -> tuple[str, int]:
+def _host_port(text: str, port: int) -> tuple[str, int]:
     host, colon, number = text.rpartition(":")
     if not colon or text.endswith("]"):
         host, number = text, ""
@@ -141,7 +140,7 @@ def _host_port(text: str, port: int, url: str) -> tuple[str, int]:
         return unquote(host), port
     if not number.isdecimal() or not 0 < int(number) < 65536:
         raise ImproperlyConfigured(
-            f"{mask_url(url)}: {number!r} is no port; write amqp://user:password@host:5672/vhost, and "
+            "broker_url: what follows the host is no port; write amqp://user:password@host:5672/vhost, and "
             "escape @ : / in a password with %40 %3A %2F"
         )
     return unquote(host), int(number)

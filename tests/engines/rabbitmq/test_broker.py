@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import amqp
+import pytest
+
+from tests.proxy import Proxy
+from umbel.core.errors import OperationalError, Unroutable
+from umbel.core.message import Delivery, End, Message
+from umbel.core.queues import Exchange, Queue
+from umbel.engine.registry import open_engine
+from umbel.engine.seam import Broker, Engine, Lease
+from umbel.testing.conformance import message
+from umbel.testing.conformance_parts import done
+
+
+@pytest.fixture
+def engine(rabbit_url: str) -> Iterator[Engine]:
+    engine = open_engine(rabbit_url)
+    yield engine
+    engine.close()
+
+
+def broker_of(engine: Engine) -> Broker:
+    assert engine.broker is not None
+    return engine.broker
+
+
+def take(engine: Engine, count: int, owner: str = "me", seconds: float = 15.0) -> list[Delivery]:
+    """Lease until `count` messages have come; a connection that was cut is tried again."""
+    taken: list[Delivery] = []
+    deadline = time.monotonic() + seconds
+    while len(taken) < count and time.monotonic() < deadline:
+        lease = Lease(("q",), owner, count - len(taken), 30.0)
+        try:
+            taken += broker_of(engine).lease(lease, time.time(), 0.5)
+        except OperationalError:
+            continue
+    return taken
+
+
+def end(engine: Engine, *deliveries: Delivery, owner: str = "me", how: End = End.DONE) -> list[object]:
+    return broker_of(engine).settle(owner, [done(each, end=how) for each in deliveries], time.time())
+
+
+def raw_channel(url: str) -> tuple[amqp.Connection, amqp.Channel]:
+    parts = urlsplit(url)
+    connection = amqp.Connection(f"{parts.hostname}:{parts.port}", virtual_host=parts.path[1:])
+    connection.connect()
+    return connection, connection.channel()
+
+
+@pytest.mark.parametrize("kind", ["classic", "quorum"])
+def test_a_queue_of_either_type_takes_delays_and_gives_back(engine: Engine, kind: str) -> None:
+    broker = broker_of(engine)
+    broker.declare([Queue("q", queue_arguments={"x-queue-type": kind})])
+    due = time.time() + 1.4
+    assert broker.publish([message("now"), message("later", due=due)], time.time()) == []
+    (first,) = take(engine, 1)
+    assert end(engine, first, how=End.RELEASE) == []
+    first, second = take(engine, 2)
+    assert (first.id, second.id) == ("now", "later")
+    assert time.time() >= due
+    assert end(engine, first, second) == []
+
+
+def test_a_missing_exchange_refuses_its_messages_and_no_others(engine: Engine) -> None:
+    broker_of(engine).declare([Queue("q")])
+    refused = broker_of(engine).publish([message("a"), message("b", exchange="nowhere"), message("c")], time.time())
+    assert [refusal.index for refusal in refused] == [1]
+    assert isinstance(refused[0].error, Unroutable)
+    assert [each.id for each in take(engine, 2)] == ["a", "c"]
+
+
+def test_a_full_queue_that_rejects_is_told(engine: Engine) -> None:
+    full = Queue("q", max_length=1, queue_arguments={"x-overflow": "reject-publish"})
+    broker_of(engine).declare([full])
+    broker_of(engine).publish([message("a")], time.time())
+    refused = broker_of(engine).publish([message("b")], time.time())
+    assert [str(refusal.error) for refusal in refused if "queue is full" in str(refusal.error)]
+
+
+def test_a_delay_leads_through_a_direct_exchange_too(engine: Engine) -> None:
+    broker_of(engine).declare([Queue("q", Exchange("x"), "key")])
+    sent = message("a", "key", exchange="x", due=time.time() + 1.3)
+    assert broker_of(engine).publish([sent], time.time()) == []
+    (got,) = take(engine, 1)
+    assert time.time() >= sent.due
+    assert end(engine, got) == []
+
+
+def test_a_queue_that_exists_with_other_arguments_is_named_with_what_differs(engine: Engine) -> None:
+    broker_of(engine).declare([Queue("q")])
+    with pytest.raises(OperationalError, match="x-max-priority.*task_queue_max_priority"):
+        broker_of(engine).declare([Queue("q", max_priority=5)])
+    broker_of(engine).publish([message("a")], time.time())
+    assert len(take(engine, 1)) == 1
+
+
+def test_malformed_messages_become_dead_letters_and_stop_nothing(engine: Engine, rabbit_url: str) -> None:
+    broker_of(engine).declare([Queue("q")])
+    connection, channel = raw_channel(rabbit_url)
+    for body, headers in ((b"\xff\x00", {}), (b"{}", {"task": 5, "id": "x"}), (b"[]", {"task": "t", "id": ""})):
+        channel.basic_publish(amqp.Message(body, application_headers=headers), "", "q")
+    connection.close()
+    broker_of(engine).publish([message("good")], time.time())
+    assert [each.id for each in take(engine, 1)] == ["good"]
+    assert engine.dead is not None
+    assert len(engine.dead.browse()) == 3
+
+
+def test_what_one_does_not_lease_goes_to_another(engine: Engine) -> None:
+    broker_of(engine).declare([Queue("q")])
+    broker_of(engine).publish([message("first")], time.time())
+    (first,) = take(engine, 1, "busy")
+    # Its place in the credit is free again, so the next one is pushed to it; but it leases no more.
+    end(engine, first, owner="busy")
+    broker_of(engine).publish([message("second")], time.time())
+    assert [each.id for each in take(engine, 1, "free")] == ["second"]
+
+
+def test_after_a_cut_running_messages_go_on_and_finished_ones_do_not_run_again(rabbit_url: str) -> None:
+    with Proxy(urlsplit(rabbit_url).port or 0) as proxy:
+        engine = open_engine(proxy.url(rabbit_url))
+        broker_of(engine).declare([Queue("q")])
+        broker_of(engine).publish([message(name) for name in ("running", "finishing", "waiting")], time.time())
+        running, finishing = take(engine, 2)
+        proxy.cut()
+        # Told to be stale or not: its acknowledgement may have been written before the cut shows.
+        end(engine, finishing)
+        (waiting,) = take(engine, 1)
+        assert waiting.id == "waiting"
+        assert broker_of(engine).lease(Lease(("q",), "me", 9, 30.0), time.time(), 0.3) == []
+        assert end(engine, running, waiting) == []
+        engine.close()
+    after = open_engine(rabbit_url)
+    assert broker_of(after).depth(["q"], time.time())["q"].ready == 0
+    after.close()
+
+
+def test_publishing_over_a_silent_network_ends_in_time(rabbit_url: str) -> None:
+    with Proxy(urlsplit(rabbit_url).port or 0) as proxy:
+        engine = open_engine(proxy.url(rabbit_url), {"read_timeout": 0.5})
+        broker_of(engine).publish([message("a")], time.time())
+        proxy.freeze()
+        began = time.monotonic()
+        with pytest.raises(OperationalError, match="did not confirm"):
+            broker_of(engine).publish([message("b")], time.time())
+        assert time.monotonic() - began < 5
+        proxy.restore()
+        assert broker_of(engine).publish([message("b")], time.time()) == []
+        engine.close()
+
+
+def test_a_large_batch_is_confirmed_whole(engine: Engine) -> None:
+    batch: list[Message] = [message(str(n)) for n in range(500)]
+    assert broker_of(engine).publish(batch, time.time()) == []
+    assert broker_of(engine).depth(["q"], time.time())["q"].ready == 500
+    assert broker_of(engine).purge(["q"]) == 500
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("guest:guest@", "guest:wrong@"), "wrong user name or password"),
+        (("/v", "/no-such-v"), "there is no vhost"),
+    ],
+)
+def test_a_wrong_url_says_what_is_wrong(rabbit_url: str, change: tuple[str, str], words: str) -> None:
+    engine = open_engine(rabbit_url.replace(*change))
+    with pytest.raises(OperationalError, match=words) as caught:
+        broker_of(engine).publish([message("a")], time.time())
+    assert "guest:" not in str(caught.value)
+    engine.close()
