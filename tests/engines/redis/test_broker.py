@@ -287,3 +287,14 @@ def test_a_worker_that_leaves_says_so_to_those_who_send_delays(engine: Engine, r
     worker.close()
     publish(engine, message("a", due=time.time() + 60))
     assert (raw.llen("q"), raw.zcard("umbel.scheduled")) == (1, 0)
+
+
+def test_a_separator_of_its_own_stands_in_lists_and_bindings(redis_url: str, raw: Any) -> None:
+    engine = open_engine(redis_url, {"sep": ":"})
+    assert engine.broker is not None
+    engine.broker.declare([Queue("q", Exchange("d"), "k")])
+    publish(engine, message("a", "k", exchange="d", priority=9))
+    assert raw.smembers("_kombu.binding.d") == {b"k::q"}
+    assert raw.llen("q:9") == 1
+    assert ids(lease(engine)) == ["a"]
+    engine.close()

@@ -11,7 +11,7 @@ from umbel.core.message import Message
 from umbel.core.queues import Queue
 from umbel.engine.exchanges import resolve
 from umbel.engines.redis.connection import Client
-from umbel.engines.redis.keys import SEPARATOR, Keys
+from umbel.engines.redis.keys import Keys
 
 __all__ = ["Exchanges"]
 
@@ -41,7 +41,7 @@ class Exchanges:
         for queue in queues:
             commands.append(("SADD", self._keys.key(b"umbel.queues"), queue.name))
             for exchange, kind, key in queue.routes():
-                member = SEPARATOR.join((key.encode(), _pattern(kind, key), queue.name.encode()))
+                member = self._keys.sep.join((key.encode(), _pattern(kind, key), queue.name.encode()))
                 commands.append(("SADD", self._keys.binding(exchange), member))
                 if not queue.auto_delete and queue.expires is None:
                     commands.append(("SADD", self._keys.permanent_binding(exchange), member))
@@ -76,10 +76,10 @@ class Exchanges:
                 raise answer
         bindings, patterned = [], False
         for member in members:
-            parts = member.split(SEPARATOR)
+            parts = member.split(self._keys.sep)
             if len(parts) != 3:
                 # A queue's name may hold the separator (its own priority list); the first two parts never do.
-                parts = [parts[0], parts[1] if len(parts) > 1 else b"", SEPARATOR.join(parts[2:])]
+                parts = [parts[0], parts[1] if len(parts) > 1 else b"", self._keys.sep.join(parts[2:])]
             key, pattern, queue = (part.decode("utf-8", "surrogateescape") for part in parts)
             patterned = patterned or bool(pattern)
             bindings.append((key, queue))
