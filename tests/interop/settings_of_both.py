@@ -18,6 +18,7 @@ def settings(queue, exchange, environment=os.environ) -> dict:
         "result_backend": environment["INTEROP_RESULTS"],
         "accept_content": accept,
         "result_accept_content": accept,
+        "result_serializer": environment.get("INTEROP_RESULT_SERIALIZER", "json"),
         "result_extended": True,
         "task_track_started": True,
         "broker_connection_retry_on_startup": True,

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from umbel.app import exceptions_io
-from umbel.core import compression, json_types, serialization, states
+from umbel.core import compression, errors, json_types, serialization, states
 from umbel.core.errors import BackendStoreError, DecodeError, EncodeError
 from umbel.core.message import Record
 
@@ -237,6 +237,8 @@ def _encode_failure(conf: Any, meta: dict[str, Any], exc: BaseException) -> byte
 
 
 def _survives_pickle(exc: Exception) -> bool:
+    if type(exc).__module__ == errors.__name__:
+        return False  # Celery's peers have no such module; named as data it is the class that both sides have
     accept = {"pickle"}
     try:
         written = serialization.dumps(exc, "pickle")
