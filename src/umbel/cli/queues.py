@@ -8,6 +8,7 @@ import click
 
 from umbel.cli.parts import COMMA_LIST, Command, Option
 from umbel.cli.state import State, pass_state, printable
+from umbel.core.message import Depth
 
 __all__ = ["queues"]
 
@@ -17,17 +18,29 @@ __all__ = ["queues"]
 @click.option("-j", "--json", "as_json", cls=Option, is_flag=True, help="Print JSON.")
 @pass_state
 def queues(state: State, /, *, names: list[str] | None, as_json: bool) -> None:
-    """Show how many messages are ready, not yet due, and held by workers, for every queue the broker knows."""
-    found = state.app.broker.depth(names or [], time.time())
+    """Show how many messages are ready, not yet due, and held by workers, for every queue the broker knows.
+
+    A broker that only counts what is ready and cannot list its queues (RabbitMQ) is asked for the configured ones.
+    """
+    app = state.app
+    caps = app.engine.caps
+    if not names and not caps.counts:
+        names = sorted(app.amqp.queues)
+    found = app.broker.depth(names or [], time.time())
+    rows = {name: _row(depth, counts=caps.counts) for name, depth in sorted(found.items())}
     if as_json:
-        state.print_json(
-            {
-                name: {"ready": depth.ready, "scheduled": depth.scheduled, "leased": depth.leased}
-                for name, depth in sorted(found.items())
-            }
-        )
+        state.print_json(rows)
         return
     if not state.quiet:
         state.echo(f"{'ready':>10} {'scheduled':>10} {'leased':>10}  queue")
-    for name, depth in sorted(found.items()):
-        state.echo(f"{depth.ready:>10} {depth.scheduled:>10} {depth.leased:>10}  {printable(name)}")
+    for name, row in rows.items():
+        ready, scheduled, leased = ("-" if count is None else count for count in row.values())
+        state.echo(f"{ready:>10} {scheduled:>10} {leased:>10}  {printable(name)}")
+
+
+def _row(depth: Depth, *, counts: bool) -> dict[str, int | None]:
+    return {
+        "ready": depth.ready,
+        "scheduled": depth.scheduled if counts else None,
+        "leased": depth.leased if counts else None,
+    }

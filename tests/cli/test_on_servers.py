@@ -1,0 +1,45 @@
+"""The commands on Redis and RabbitMQ: sending, counting, reporting, and what is wrong in one line."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.cli.kit import Project
+
+
+def test_queues_on_rabbitmq_are_those_of_the_app_and_count_what_is_ready(project: Project, rabbit_url: str) -> None:
+    assert project.run("call", "proj.add", "-a", "[1, 2]", UMBEL_BROKER_URL=rabbit_url).returncode == 0
+    assert project.run("queues", UMBEL_BROKER_URL=rabbit_url).stdout.split()[-4:] == ["1", "-", "-", "celery"]
+    told = json.loads(project.run("queues", "-j", UMBEL_BROKER_URL=rabbit_url).stdout)
+    assert told == {"celery": {"ready": 1, "scheduled": None, "leased": None}}
+    assert project.run("purge", "-f", UMBEL_BROKER_URL=rabbit_url).stdout == "Deleted 1 message from celery.\n"
+
+
+def test_queues_on_redis_are_all_that_it_knows(project: Project, redis_url: str) -> None:
+    for queue in ("a", "celery"):
+        assert (
+            project.run("call", "proj.add", "-a", "[1, 2]", "--queue", queue, UMBEL_BROKER_URL=redis_url).returncode
+            == 0
+        )
+    told = json.loads(project.run("queues", "-j", UMBEL_BROKER_URL=redis_url).stdout)
+    assert {name: depth["ready"] for name, depth in told.items()} == {"a": 1, "celery": 1}
+
+
+@pytest.mark.parametrize("url", ["redis://:secret@127.0.0.1:1/0", "amqp://me:secret@127.0.0.1:1//"])
+def test_a_broker_that_is_not_there_is_told_in_one_line_without_its_password(project: Project, url: str) -> None:
+    done = project.run("queues", UMBEL_BROKER_URL=url)
+    assert done.returncode == 69
+    assert done.stderr.startswith("Error: ")
+    assert done.stderr.count("\n") == 1
+    assert "127.0.0.1:1" in done.stderr
+    assert "secret" not in done.stderr
+
+
+@pytest.mark.parametrize("url", ["redis://:secret@127.0.0.1:1/0", "amqp://me:secret@127.0.0.1:1//"])
+def test_a_report_needs_no_broker_and_hides_its_password(project: Project, url: str) -> None:
+    done = project.run("report", UMBEL_BROKER_URL=url)
+    assert done.returncode == 0, done.stderr
+    assert "durability:" in done.stdout
+    assert "secret" not in done.stdout
