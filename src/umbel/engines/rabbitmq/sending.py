@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from umbel.core.errors import EncodeError, OperationalError, Unroutable
@@ -138,11 +138,6 @@ class Sending:
             self._with_link(_declare_reply, name, arguments)
             self.reply_queues.pop(name, None)
 
-    def delete_queues(self, names: Collection[str]) -> None:
-        """Delete queues for good."""
-        for name in names:
-            self._with_link(_delete, name)
-
     def _outgoing(self, message: Message, now: float) -> list[Outgoing]:
         exchange, key = message.exchange, message.queue
         if exchange and exchange not in self._exchanges:
@@ -227,11 +222,6 @@ class Sending:
 def _declare_reply(link: Link, name: str, arguments: dict[str, Any]) -> None:
     with link.questions(f"declare the queue {name!r} for results") as channel:
         channel.queue_declare(name, durable=True, auto_delete=False, arguments=arguments)
-
-
-def _delete(link: Link, name: str) -> None:
-    with link.questions(f"delete the queue {name!r}") as channel:
-        channel.queue_delete(name)
 
 
 def _counts(message: Message) -> dict[str, Any] | None:
