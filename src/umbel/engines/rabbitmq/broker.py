@@ -89,10 +89,15 @@ class RabbitBroker(Sending):
         if consumer is None:
             return [tag for tag, _, _ in tickets]
         stale = []
-        for tag, token, _ticket in tickets:
-            held = consumer.holds(tag, token)
-            if held is None or not consumer.reachable(held):
+        with consumer.lock:
+            for tag, token, _ticket in tickets:
+                held = consumer.holds(tag, token)
+                if held is not None and consumer.reachable(held):
+                    continue
                 stale.append(tag)
+                if held is not None:
+                    # It will not start: when it comes again it is no copy of what still runs.
+                    del consumer.held[tag]
         return stale
 
     def extend(self, owner: str, seconds: float, now: float) -> bool:
@@ -136,9 +141,11 @@ class RabbitBroker(Sending):
                 copies.append((held, item))
         # First what can fail: an error leaves everything held, so that the call can be repeated.
         stale += self._end_with_copies(consumer, copies, now)
-        for held in (*done, *back):
-            del consumer.held[held.delivery.tag]
-        stale += [held.delivery.tag for held in consumer.finish(done)]
+        # In one step: what comes again in between has to be known as finished.
+        with consumer.lock:
+            for held in (*done, *back):
+                consumer.held.pop(held.delivery.tag, None)
+            stale += [held.delivery.tag for held in consumer.finish(done)]
         stale += [held.delivery.tag for held in back if not consumer.reachable(held)]
         consumer.put_back(back)
         return stale
