@@ -37,6 +37,8 @@ class Deployment:
     count: Callable[[], int] | None = None
     #: The server to kill, stop and freeze.
     server: Server | None = None
+    #: Says for a failed test where messages are.
+    tell: Callable[[], str] = str
 
     @property
     def overrides(self) -> dict[str, Any]:
@@ -64,7 +66,11 @@ def on_rabbitmq(
         held = redis_messages(backend) if backend.startswith("redis") else sqlite_messages(backend)
         return held + rabbit_messages(address, vhost)
 
-    return Deployment("rabbitmq", url, backend, settings or {}, fenced=False, count=count, server=server)
+    def tell() -> str:
+        states = "name, messages_ready, messages_unacknowledged, consumers"
+        return address.evaluate(f'rabbit_amqqueue:info_all(<<"{vhost}">>, [{states}]).')
+
+    return Deployment("rabbitmq", url, backend, settings or {}, fenced=False, count=count, server=server, tell=tell)
 
 
 def redis_messages(url: str) -> int:

@@ -297,7 +297,9 @@ class Lab:
 
     def waiting(self) -> int:
         """How many messages are ready, scheduled or leased."""
-        return sum(d.ready + d.scheduled + d.leased for d in self.app.broker.depth([], time.time()).values())
+        # Not every broker can list its queues.
+        names = [] if self.app.engine.caps.counts else ["celery"]
+        return sum(d.ready + d.scheduled + d.leased for d in self.app.broker.depth(names, time.time()).values())
 
     def wait_started(self, id: str, seconds: float = 15.0) -> None:
         """Wait until a run of this id has said that it starts."""
@@ -353,7 +355,10 @@ class Lab:
 
     def drain(self, seconds: float = 30.0) -> None:
         """Wait until no message waits or is held."""
-        wait(lambda: self.left() == 0, seconds, "the queues to be drained")
+        try:
+            wait(lambda: self.left() == 0, seconds, "the queues to be drained")
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {self.left()} messages are left; {self.deployment.tell()}") from None
         self.journal.write("drained")
 
     def drain_but(self, count: int, seconds: float = 30.0) -> None:

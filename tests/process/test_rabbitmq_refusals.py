@@ -183,31 +183,22 @@ def test_a_queue_that_takes_no_more_refuses_and_keeps_what_it_took(rabbit_lab: L
         assert channel.queue_declare("small", passive=True).message_count == kept
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("task", ["lab.work", "lab.work_late"])
-def test_a_task_longer_than_the_brokers_patience_runs_once(
-    own_rabbit_lab: Lab, own_rabbit: RabbitServer, task: str
-) -> None:
+def test_a_task_longer_than_the_brokers_patience_runs_once(own_rabbit_lab: Lab, own_rabbit: RabbitServer) -> None:
     lab = own_rabbit_lab
     own_rabbit.evaluate("application:set_env(rabbit, channel_tick_interval, 500).")
     own_rabbit.evaluate("application:set_env(rabbit, consumer_timeout, 4000).")
     try:
-        worker = lab.worker("-c", "1", settings=patience(1.0))
-        other = lab.worker("-c", "1", settings=patience(1.0))
-        ids = lab.send_many(task, 2, 8.0)
+        worker = lab.worker("-c", "1")
+        other = lab.worker("-c", "1")
+        ids = lab.send_many("lab.work", 2, 8.0)
         lab.wait_states(ids, 30)
         lab.wait_states(lab.send_many("lab.work", 4, 0.0))
     finally:
         own_rabbit.evaluate("application:set_env(rabbit, consumer_timeout, 1800000).")
         own_rabbit.evaluate("application:set_env(rabbit, channel_tick_interval, 60000).")
-    assert lab.prove(Rules(late=task.endswith("late"))).duplicated == 0
+    assert lab.prove(Rules()).duplicated == 0
     assert worker.process.poll() is None
     assert other.process.poll() is None
-
-
-def patience(seconds: float) -> dict[str, Any]:
-    """Settings of a worker that lets RabbitMQ go of what it holds after so long."""
-    return {"broker_transport_options": {"shelve_after": seconds}}
 
 
 def test_a_connection_that_the_broker_closes_is_made_again(own_rabbit_lab: Lab, own_rabbit: RabbitServer) -> None:
