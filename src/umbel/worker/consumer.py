@@ -217,6 +217,8 @@ class Consumer:
             # Its end is closed; what it had is dealt with when the supervisor says how the process ended.
             self._unregister(member)
             return
+        # First what it was woken for: outcomes are waited for.
+        self._take_reports()
         self._on_frames(member, frames)
 
     def _on_frames(self, member: Member, frames: list[Up]) -> None:
@@ -235,7 +237,7 @@ class Consumer:
         if recalled:
             returned = self.crew.take_back(member, recalled)
             self.feeder.give_back([_again(assigned) for assigned in returned if assigned is not None])
-        if member.wants_more():
+        if recalled or any(frame.ready for frame in frames):
             self.feeder.room()
 
     def _on_reports(self, member: Member, reports: list[Report]) -> None:
