@@ -157,8 +157,11 @@ class Shelved:
         self._unsure[owner] = kept
         for k in kept:
             k.doubtful = True
-        lease = Lease((), owner, len(kept), self._seconds.get(owner, 30.0))
-        taken = self._shelf.adopt(lease, [self._labelled(k) for k in kept], now)
+        # One that was published twice, since the first reply was lost, may come twice at once.
+        first = {key_of(k.delivery): k for k in reversed(kept)}
+        once = [k for k in kept if first[key_of(k.delivery)] is k]
+        lease = Lease((), owner, len(once), self._seconds.get(owner, 30.0))
+        taken = self._shelf.adopt(lease, [self._labelled(k) for k in once], now)
         del self._unsure[owner]
         found: dict[Key, Delivery] = {key_of(self._unlabelled(d)): d for d in taken}
         copies = []

@@ -13,8 +13,9 @@ __all__ = ["Key", "Recognition"]
 Key = tuple[str, int, str]
 #: For how long messages that come again are recognised after a cut (seconds).
 _RECOGNISE = 60.0
-#: Acknowledgements written so shortly before a cut may have been lost with it (seconds).
-_DOUBTFUL = 5.0
+#: Acknowledgements written so shortly before a cut may have been lost with it (seconds): where nothing arrives at
+#: RabbitMQ any more it cuts the connection after two heartbeats, and until then everything looks well from here.
+_DOUBTFUL = 60.0
 
 
 class Recognition:
