@@ -53,7 +53,7 @@ def on_sqlite(folder: Path) -> Deployment:
 
 def on_redis(url: str, server: Server | None = None) -> Deployment:
     """Return Redis for everything."""
-    return Deployment("redis", url, count=lambda: redis_messages(url), server=server)
+    return Deployment("redis", url, count=lambda: redis_messages(url), server=server, tell=lambda: redis_keys(url))
 
 
 def on_rabbitmq(
@@ -68,9 +68,19 @@ def on_rabbitmq(
 
     def tell() -> str:
         states = "name, messages_ready, messages_unacknowledged, consumers"
-        return address.evaluate(f'rabbit_amqqueue:info_all(<<"{vhost}">>, [{states}]).')
+        return address.evaluate(f'rabbit_amqqueue:info_all(<<"{vhost}">>, [{states}]).') + redis_keys(backend)
 
     return Deployment("rabbitmq", url, backend, settings or {}, fenced=False, count=count, server=server, tell=tell)
+
+
+def redis_keys(url: str) -> str:
+    """Name the keys in which messages are."""
+    import redis
+
+    if not url.startswith("redis"):
+        return ""
+    with redis.Redis.from_url(url, socket_timeout=5) as client:
+        return str([key for key in client.scan_iter(count=1000) if not _NO_MESSAGES.match(key)][:20])
 
 
 def redis_messages(url: str) -> int:
