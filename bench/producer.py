@@ -3,7 +3,7 @@
 Prints one JSON object. Actions: `enqueue` (no-ops in a loop), `results` (enqueue, then wait for the word "go" on
 standard input and read a sample of the results in order), `latency` (one call at a time on an idle worker), `bulk`
 (many no-ops in one call), `delayed` (many tasks due in a month), `countdown` (tasks due in 1 to 10 seconds, in no
-order), `large` (tasks with 100 KiB each), `bare` (no-ops in turn with redis-py storing the same bytes).
+order), `large` (tasks with 100 KiB each), `bare` (no-ops in turn with the bare driver storing the same bytes).
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from urllib.parse import urlsplit
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "apps"))
 SAMPLE = 300
@@ -93,13 +95,11 @@ def large(app: ModuleType, count: int) -> dict[str, object]:
 
 
 def bare(app: ModuleType, count: int) -> dict[str, object]:
-    """Enqueue no-ops with `delay()` and, in turn with that, as many messages of the same bytes with bare redis-py."""
-    import redis
-
-    client = redis.Redis.from_url(os.environ["BENCH_URL"])
+    """Enqueue no-ops with `delay()` and, in turn with that, as many messages with the bare driver."""
     app.send_noop()
-    (message,) = client.lrange("celery", 0, -1)
-    client.lpush("bare", message)
+    url = os.environ["BENCH_URL"]
+    store = bare_rabbitmq(url) if url.startswith("amqp") else bare_redis(url)
+    store()
     spent, part = {"delay": 0.0, "bare": 0.0}, count // TURNS
     for _ in range(TURNS):
         began = time.perf_counter()
@@ -107,10 +107,33 @@ def bare(app: ModuleType, count: int) -> dict[str, object]:
             app.send_noop()
         middle = time.perf_counter()
         for _ in range(part):
-            client.lpush("bare", message)
+            store()
         spent["delay"] += middle - began
         spent["bare"] += time.perf_counter() - middle
     return {"ratio": spent["bare"] / spent["delay"], "rate": part * TURNS / spent["bare"]}
+
+
+def bare_redis(url: str) -> Callable[[], object]:
+    """What stores the bytes of the one message that is there, with redis-py."""
+    import redis
+
+    client = redis.Redis.from_url(url)
+    (message,) = client.lrange("celery", 0, -1)
+    return lambda: client.lpush("bare", message)
+
+
+def bare_rabbitmq(url: str) -> Callable[[], object]:
+    """What stores a copy of the one message that is there, with py-amqp, and waits until that is confirmed."""
+    import amqp
+
+    parts = urlsplit(url)
+    connection = amqp.Connection(f"{parts.hostname}:{parts.port}", virtual_host=parts.path[1:], confirm_publish=True)
+    connection.connect()
+    channel = connection.channel()
+    message = channel.basic_get("celery", no_ack=True)
+    copy = amqp.Message(message.body, **message.properties)
+    channel.queue_declare("bare", durable=True, auto_delete=False)
+    return lambda: channel.basic_publish(copy, routing_key="bare", mandatory=True)
 
 
 ACTIONS = {action.__name__: action for action in (enqueue, results, latency, bulk, delayed, countdown, large, bare)}

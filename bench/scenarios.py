@@ -5,7 +5,8 @@ executed to the last. results: the same with results stored, until a sample of 3
 latency: one call at a time on an idle worker. bulk: publishing many in one call. footprint: start of the worker to
 its first task, memory, idle processor time. delayed: the worker's memory with a million delayed tasks waiting.
 countdown: tasks due in 1 to 10 s while a worker runs, how late they start and how much the worker grows. large: as
-drain, with a tenth as many tasks of 100 KiB each. bare: `delay()` beside redis-py storing the same bytes.
+drain, with a tenth as many tasks of 100 KiB each. bare: `delay()` beside redis-py, or py-amqp with
+confirms, storing the same bytes.
 """
 
 from __future__ import annotations
@@ -131,7 +132,7 @@ def countdown(bench: Bench, size: int) -> Numbers:
 
 
 def bare(bench: Bench, size: int) -> Numbers:
-    """How near `delay()` comes to bare redis-py storing the same bytes, and the pace of that."""
+    """How near `delay()` comes to the bare driver storing the same bytes, and the pace of that."""
     said = bench.ask("bare", size)
     return {"enqueue_of_bare": number(said["ratio"]), "bare_per_s": number(said["rate"])}
 

@@ -104,7 +104,11 @@ UMBEL_REDIS = replace(
 )
 
 UMBEL_RABBITMQ = replace(
-    UMBEL, name="umbel-rabbitmq", title="umbel on RabbitMQ", server="rabbitmq", scenarios=_ON_RABBITMQ
+    UMBEL,
+    name="umbel-rabbitmq",
+    title="umbel on RabbitMQ",
+    server="rabbitmq",
+    scenarios=_ON_RABBITMQ | {"bulk", "bare"},
 )
 
 HUEY_REDIS = System(
