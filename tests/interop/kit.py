@@ -175,7 +175,8 @@ class Fleet:
             **more,
         }
         kept = {name: value for name, value in os.environ.items() if not name.startswith("INTEROP_")}
-        return {**kept, **ours, "PYTHONPATH": str(HERE)}
+        paths = [str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]
+        return {**kept, **ours, "PYTHONPATH": os.pathsep.join(paths)}
 
     def start(self, side: str, queues: str, *, name: str = "", concurrency: int = 2, **more: str) -> Process:
         """Start a worker of one side; `more` are further variables of its environment."""
