@@ -243,7 +243,7 @@ def _restore(delivery: Delivery, counts: Counts) -> None:
 def _noted(delivery: Delivery, note: bytes) -> int:
     """Read "<bumps> <ticket> <former owner>"; return the bumps."""
     bumps, ticket, former = note.split(b" ", 2)
-    delivery.ticket, delivery.former_owner = int(ticket), former.decode()
+    delivery.ticket, delivery.former_owner = int(ticket), former.rstrip(b" ").decode()
     return int(bumps)
 
 

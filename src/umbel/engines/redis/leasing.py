@@ -208,7 +208,7 @@ class Leasing:
                 stale.append(tag)
                 continue
             tags[b"%d" % tag.number] = tag
-            args += (tag.number, b"%d %d " % (tag.bumps, ticket))
+            args += (tag.list, tag.number, b"%d %d " % (tag.bumps, ticket))
         if tags:
             stale += [tags[number] for number in self._client.script(START, [self._keys.prefix], args)]
         return stale

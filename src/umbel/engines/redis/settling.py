@@ -19,7 +19,7 @@ from umbel.engines.redis.exchanges import Exchanges, unroutable
 from umbel.engines.redis.keys import Keys
 from umbel.engines.redis.scripts import COMMIT
 from umbel.engines.redis.sending import Sending
-from umbel.engines.redis.store import seconds_left
+from umbel.engines.redis.store import whole_seconds
 
 __all__ = ["Settling"]
 
@@ -164,7 +164,7 @@ class Settling:
 
     def _record(self, record: Record, now: float) -> list[Any]:
         final = "1" if record.state in READY_STATES else "0"
-        return ["record", record.id, seconds_left(record.expires, now), record.meta, final]
+        return ["record", record.id, whole_seconds(record.expires, now), record.meta, final]
 
     def _publish(self, message: Message, now: float) -> list[Any]:
         queues = self._exchanges.route(message)

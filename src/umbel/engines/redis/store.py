@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Sequence
 
@@ -67,7 +68,7 @@ class RedisStore(Groups):
             args: list[str | bytes] = []
             for record in batch:
                 final = "1" if record.state in READY_STATES else "0"
-                args += (record.id, seconds_left(record.expires, now), record.meta, final)
+                args += (record.id, whole_seconds(record.expires, now), record.meta, final)
             refused += [batch[place].id for place in self._client.script(_PUT, self._keys, args)]
         return refused
 
@@ -136,3 +137,8 @@ class RedisStore(Groups):
 def seconds_left(expires: float, now: float) -> str:
     """Return for how many seconds from `now` something is kept, as scripts take it; "0" is for ever."""
     return f"{max(expires - now, 0.001):.3f}" if expires else "0"
+
+
+def whole_seconds(expires: float, now: float) -> str:
+    """Return the same as Redis' SET takes it: never less, at least 1."""
+    return str(max(math.ceil(expires - now), 1)) if expires else "0"

@@ -4,38 +4,12 @@
 --   park <due> (the message itself) ·
 --   part <group> <index> <payload> <size> <effects of its body> (with how many they are)
 -- Answers the numbers of those that were not held, nothing of which is applied.
--- Redis is asked for many at once wherever it can be: most of a call's time is the way from Lua to Redis.
 even_when_full()
-local owner, notes = ARGV[1], P .. 'umbel.notes.' .. ARGV[1]
-local starts, numbers, results, unwritten = {}, {}, {}, {}
-local n = 3
-while n <= #ARGV do
-  starts[#starts + 1] = n
-  numbers[#numbers + 1] = ARGV[n + 1]
-  local count = tonumber(ARGV[n + 2])
-  if count > 4 and ARGV[n + 3] == 'record' then
-    results[#results + 1] = R .. 'celery-task-meta-' .. ARGV[n + 4]
-    unwritten[ARGV[n + 4]] = true
-  end
-  n = n + 3 + count
-end
-local held = many('HMGET', notes, numbers)
-local known = 0
-for first = 1, #results, 1000 do
-  known = known + redis.call('EXISTS', unpack(results, first, math.min(first + 999, #results)))
-end
+local owner = ARGV[1]
 
 local effects = {}
 
-function effects.record(n)
-  if known == 0 and unwritten[ARGV[n]] then
-    write_record(ARGV[n], ARGV[n + 1], ARGV[n + 2], ARGV[n + 3])
-  else
-    put_record(ARGV[n], ARGV[n + 1], ARGV[n + 2], ARGV[n + 3])
-  end
-  unwritten[ARGV[n]] = nil
-  return n + 4
-end
+function effects.record(n) put_record(ARGV[n], ARGV[n + 1], ARGV[n + 2], ARGV[n + 3]) return n + 4 end
 function effects.push(n) redis.call('LPUSH', P .. ARGV[n], ARGV[n + 1]) return n + 2 end
 function effects.front(n) redis.call('RPUSH', P .. ARGV[n], ARGV[n + 1]) return n + 2 end
 function effects.wait(n) schedule(ARGV[n], ARGV[n + 1], ARGV[n + 2]) return n + 3 end
@@ -55,29 +29,24 @@ function effects.part(n)
   return last + 1
 end
 
-local stale, gone, of_list = {}, {}, {}
-for place, n in ipairs(starts) do
-  local list, number, count = ARGV[n], ARGV[n + 1], tonumber(ARGV[n + 2])
-  if held[place] and not gone[number] then
-    local ended = of_list[list]
-    if not ended then
-      ended = {}
-      of_list[list] = ended
-    end
+local stale, ended, n, list, key = {}, {}, 3, nil, nil
+while n <= #ARGV do
+  local number, first = ARGV[n + 1], n + 3
+  local last = n + 2 + tonumber(ARGV[n + 2])
+  if ARGV[n] ~= list then
+    list = ARGV[n]
+    key = held_key(owner, list)
+  end
+  local raw = ARGV[first] == 'park' and first <= last and redis.call('HGET', key, number)
+  if redis.call('HDEL', key, number) == 1 then
     ended[#ended + 1] = number
-    gone[number] = true
-    if count > 0 then
-      local raw = ARGV[n + 3] == 'park' and redis.call('HGET', held_key(owner, list), number)
-      apply(n + 3, n + 2 + count, list, raw)
-    end
+    apply(first, last, list, raw)
   else
     stale[#stale + 1] = number
   end
+  n = last + 1
 end
-for list, ended in pairs(of_list) do
-  in_chunks('HDEL', held_key(owner, list), ended)
-  in_chunks('HDEL', notes, ended)
-end
+in_chunks('HDEL', P .. 'umbel.notes.' .. owner, ended)
 if ARGV[2] ~= '' then
   redis.call('SET', P .. 'umbel.settled.' .. owner, ARGV[2] .. ' ' .. table.concat(stale, ' '), 'EX', 86400)
 end

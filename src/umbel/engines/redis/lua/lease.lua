@@ -42,8 +42,10 @@ local function pop(list, key, queue, count)
     of_list[list] = entry
     entries[#entries + 1] = entry
   end
-  for _, raw in ipairs(raws) do
-    entry[#entry + 1] = raw
+  local last = #entry
+  for n = 1, #raws do
+    local raw = raws[n]
+    entry[last + n] = raw
     bytes = bytes + #raw
   end
   total = total + #raws
@@ -84,21 +86,17 @@ if total == 0 then
   return {text, redis.call('ZRANGE', P .. 'umbel.scheduled', 0, 0, 'WITHSCORES')[2] or '', entries, 0, revoked}
 end
 local number = redis.call('INCRBY', P .. 'umbel.tag', total) - total
-redis.call('SET', P .. 'umbel.call.' .. owner, call .. ' ' .. string.format('%.0f', number + 1) .. ' ' .. total,
-  'EX', 86400)
-local notes = {}
+redis.call('SET', P .. 'umbel.call.' .. owner, string.format('%s %.0f %d', call, number + 1, total), 'EX', 86400)
 for _, entry in ipairs(entries) do
-  local fields = {}
+  local fields, last = {}, 0
   entry[2] = string.format('%.0f', number + 1)
   for n = 3, #entry do
     number = number + 1
-    local name = string.format('%.0f', number)
-    fields[#fields + 1] = name
-    fields[#fields + 1] = entry[n]
-    notes[#notes + 1] = name
-    notes[#notes + 1] = '0 0 '
+    -- A number below 1e17 becomes its digits on the way to Redis.
+    fields[last + 1] = number
+    fields[last + 2] = entry[n]
+    last = last + 2
   end
   in_chunks('HSET', held_key(owner, entry[1]), fields)
 end
-in_chunks('HSET', P .. 'umbel.notes.' .. owner, notes)
 return {text, '', entries, 0, revoked}

@@ -20,19 +20,6 @@ local function in_chunks(command, key, values)
   end
 end
 
--- What a command that answers one value for each argument says of many.
-local function many(command, key, names)
-  if #names <= 1000 then return #names > 0 and redis.call(command, key, unpack(names)) or {} end
-  local found = {}
-  for first = 1, #names, 1000 do
-    local last = math.min(first + 999, #names)
-    for place, value in ipairs(redis.call(command, key, unpack(names, first, last))) do
-      found[first + place - 1] = value
-    end
-  end
-  return found
-end
-
 -- Put a message away until `due`; tells idle consumers when it comes before all others.
 local function schedule(list, raw, due)
   local key = P .. 'umbel.scheduled'

@@ -18,36 +18,29 @@ local function is_final(id, key)
   return FINAL[status] or false
 end
 
--- Seconds as SET takes them, made once for each text: false where there is no end.
-local whole = setmetatable({}, {__index = function(known, text)
-  local seconds = tonumber(text)
-  known[text] = seconds > 0 and string.format('%.0f', math.ceil(seconds))
-  return known[text]
-end})
-
-local function set(key, value, seconds)
-  if seconds then
-    redis.call('SET', key, value, 'EX', seconds)
-  else
-    redis.call('SET', key, value)
-  end
-end
-
--- Store a state for so many seconds ('0': for ever), `final` being '1' or '0', whatever is stored, and tell who waits.
-local function write_record(id, seconds, meta, final)
+-- Store a state for so many whole seconds ('0': for ever), `final` being '1' or '0', and tell who waits; false when a
+-- terminal state stays. Nearly always nothing is stored yet, and there is nothing to look at.
+local function put_record(id, seconds, meta, final)
   local key = R .. 'celery-task-meta-' .. id
-  seconds = whole[seconds]
-  set(key, meta, seconds)
-  if string.sub(meta, 1, 1) ~= '{' then
+  if seconds == '0' then
+    if not redis.call('SET', key, meta, 'NX') then
+      if is_final(id, key) then return false end
+      redis.call('SET', key, meta)
+    end
+  elseif not redis.call('SET', key, meta, 'EX', seconds, 'NX') then
+    if is_final(id, key) then return false end
+    redis.call('SET', key, meta, 'EX', seconds)
+  end
+  if string.byte(meta) ~= 123 then
     local mark = R .. 'umbel.final.' .. id
-    if final == '1' then set(mark, '1', seconds) else redis.call('DEL', mark) end
+    if final ~= '1' then
+      redis.call('DEL', mark)
+    elseif seconds == '0' then
+      redis.call('SET', mark, '1')
+    else
+      redis.call('SET', mark, '1', 'EX', seconds)
+    end
   end
   redis.call('PUBLISH', key, meta)
-end
-
--- The same; false when a terminal state stays.
-local function put_record(id, seconds, meta, final)
-  if is_final(id, R .. 'celery-task-meta-' .. id) then return false end
-  write_record(id, seconds, meta, final)
   return true
 end

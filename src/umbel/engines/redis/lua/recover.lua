@@ -32,7 +32,7 @@ local function take_over(owner, list)
   for _, number in ipairs(numbers) do
     if #found >= limit then return end
     local raw, note = redis.call('HGET', from, number), redis.call('HGET', notes, number)
-    local bumps, ticket, former = string.match(note or '', '^(%d+) (%d+) (.*)$')
+    local bumps, ticket, former = string.match(note or '', '^(%d+) (%d+) (.-) *$')
     if not former or former == '' then former = owner end
     note = string.format('%d %s %s', tonumber(bumps or 0) + 1, ticket or '0', former)
     redis.call('HDEL', from, number)
