@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from umbel.core.errors import ImproperlyConfigured, NotSupportedError, QueueNotFound
@@ -52,5 +54,19 @@ def test_what_is_read_can_be_chosen() -> None:
 
 def test_broadcast_says_that_it_is_not_supported_yet() -> None:
     assert Broadcast("all").exchange == Exchange("all", "fanout")
-    with pytest.raises(NotSupportedError, match="Broadcast"):
-        Queues([Broadcast("all")])
+
+
+def test_each_broadcast_is_a_queue_of_its_own_behind_one_name() -> None:
+    first, second = Broadcast("all"), Broadcast("all")
+    assert first.name.startswith("bcast.")
+    assert first.name != second.name
+    assert replace(first, no_declare=True).name == first.name
+    assert Broadcast("all", queue="mine").name == "mine"
+    assert Broadcast("all", queue="mine", unique=True).name.startswith("mine.")
+    queues = Queues([first, Queue("plain")], default_routing_key="key")
+    assert queues["all"].name == first.name
+    assert queues["all"].routing_key == "key"
+    queues.deselect("all")
+    assert list(queues.consume_from) == ["plain"]
+    queues.select("all")
+    assert list(queues.consume_from) == [first.name]

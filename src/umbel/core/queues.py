@@ -6,12 +6,15 @@ import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
+from uuid import uuid4
 
 from umbel.core.errors import ImproperlyConfigured, NotSupportedError, QueueNotFound
 
-__all__ = ["Broadcast", "Exchange", "Queue", "Queues", "binding"]
+__all__ = ["COPY_UNUSED", "Broadcast", "Exchange", "Queue", "Queues", "binding"]
 
 _EXCHANGE_TYPES = ("direct", "topic", "fanout")
+#: How long a worker's copy of a Broadcast outlives a worker that could not remove it (seconds).
+COPY_UNUSED = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,20 +128,34 @@ class Queue:
 
 @dataclass(frozen=True, slots=True)
 class Broadcast(Queue):
-    """A queue of which every worker has its own copy (kombu: `Broadcast`); no engine carries it yet.
+    """A queue of which every worker has a copy of its own, so that each runs every message (kombu: `Broadcast`).
 
-    The value can be made, so that configurations load; putting it into `task_queues` says that it is not
-    supported.
+    `name` is what tasks are routed to and what `-Q` takes: it becomes the `alias`, and the name of a fanout exchange.
+    The queue itself is called `bcast.<uuid>`, another one in each process that makes the value, or as `queue` says;
+    `unique` puts a UUID behind that. A copy goes when its worker ends.
     """
 
     exchange: Any = None
     auto_delete: bool = field(default=True, kw_only=True)
+    queue: str | None = field(default=None, kw_only=True)
+    unique: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
-        if self.exchange is None:
-            object.__setattr__(self, "exchange", Exchange(self.name, type="fanout"))
+        if not (self.alias and self.exchange is not None and self.queue == self.name and not self.unique):
+            self._call_copy()
         # slots=True makes a new class, so the argument-less super() would look in the wrong one
         Queue.__post_init__(self)
+
+    def _call_copy(self) -> None:
+        """Turn the name of all copies into the alias, and find one for this copy."""
+        name = self.queue or f"bcast.{uuid4()}"
+        if self.unique:
+            name = f"{self.queue or 'bcast'}.{uuid4()}"
+        made = {"alias": self.alias or self.name, "exchange": self.exchange, "name": name, "queue": name}
+        if self.exchange is None:
+            made["exchange"] = Exchange(self.name, type="fanout")
+        for field_name, value in {**made, "unique": False}.items():
+            object.__setattr__(self, field_name, value)
 
     __hash__ = Queue.__hash__
 
@@ -229,13 +246,6 @@ class Queues(dict[str, Queue]):
         return self._keep(Queue(name, exchange, key, **options))
 
     def _keep(self, queue: Queue) -> Queue:
-        if isinstance(queue, Broadcast):
-            raise NotSupportedError(
-                f"Broadcast({queue.name!r}) is not supported yet: no engine that exists keeps a copy for "
-                f"every worker; "
-                "give each worker a queue of its own (-Q) and send to each, or bind them to one fanout "
-                "Exchange"
-            )
         if not queue.name:
             raise ImproperlyConfigured("a queue in task_queues has no name")
         queue = self._completed(queue)
@@ -252,6 +262,9 @@ class Queues(dict[str, Queue]):
                 changes["routing_key"] = self.default_routing_key or queue.name
         elif not queue.routing_key and queue.exchange.type == "direct":
             changes["routing_key"] = queue.name
+        elif not queue.routing_key and queue.exchange.type == "fanout" and self.default_routing_key:
+            # No fanout asks for it, but kombu's on Redis is a channel that is named after it.
+            changes["routing_key"] = self.default_routing_key
         if self.max_priority is not None and queue.max_priority is None:
             arguments = dict(queue.queue_arguments or {})
             arguments.setdefault("x-max-priority", self.max_priority)
@@ -287,6 +300,7 @@ class Queues(dict[str, Queue]):
     def deselect(self, exclude: str | Iterable[str]) -> None:
         """Do not read these queues."""
         names = {exclude} if isinstance(exclude, str) else set(exclude or ())
+        names |= {self.aliases[name].name for name in names if name in self.aliases}
         if names:
             self._selected = {name: queue for name, queue in self.consume_from.items() if name not in names}
 

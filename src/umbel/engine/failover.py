@@ -126,8 +126,14 @@ class _Broker:
         self._servers = servers
 
     def declare(self, queues: Sequence[Queue]) -> None:
-        self._servers.queues.update({queue.name: queue for queue in queues})
+        known = self._servers.queues
+        known.update({queue.name: queue for queue in queues if not queue.no_declare or queue.name not in known})
         self._servers.call("broker", "declare", queues)
+
+    def remove(self, queues: Sequence[Queue]) -> None:
+        for queue in queues:
+            self._servers.queues.pop(queue.name, None)
+        self._servers.call("broker", "remove", queues)
 
     def publish(self, messages: Sequence[Message], now: float) -> list[Refusal]:
         refused: list[Refusal] = self._servers.call("broker", "publish", messages, now)

@@ -34,6 +34,7 @@ class _Broker:
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
         self.declare = broker.declare
+        self.remove = broker.remove
         self.wake = broker.wake
         self.depth = broker.depth
         self.purge = broker.purge

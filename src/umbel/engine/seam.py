@@ -73,7 +73,13 @@ class Broker(Protocol):
     """Where messages wait."""
 
     def declare(self, queues: Sequence[Queue]) -> None:
-        """Make the queues and their bindings exist."""
+        """Make the queues and their bindings exist; of a queue with `no_declare` only the exchanges."""
+
+    def remove(self, queues: Sequence[Queue]) -> None:
+        """Delete queues that are this worker's alone (its copies of a Broadcast), with all that is in them.
+
+        A copy that nobody removes goes when no owner that leases from it has been alive for `COPY_UNUSED` seconds.
+        """
 
     def publish(self, messages: Sequence[Message], now: float) -> list[Refusal]:
         """Store the messages in one step; on return all but the refused ones are stored.
@@ -269,9 +275,9 @@ class Engine:
     bus: Bus | None = None
     dead: DeadLetters | None = None
     atomic: Atomic | None = None
-    #: Where results travel as messages (`rpc://`): takes the name of a queue that results will be sent to, and makes
-    #: it exist before the next message is published.
-    replies: Callable[[str], None] | None = None
+    #: Where results travel as messages (`rpc://`): takes the name of a queue that results will be sent to, and after
+    #: how many seconds without use it may go (0: never); makes it exist before the next message is published.
+    replies: Callable[[str, float], None] | None = None
 
     def close(self) -> None:
         """Let go of every connection of this process."""

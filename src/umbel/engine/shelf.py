@@ -73,6 +73,7 @@ class Shelved:
         #: For how long each owner leases.
         self._seconds: dict[str, float] = {}
         self.declare = main.declare
+        self.remove = main.remove
         self.publish = main.publish
         self.purge = main.purge
         self.wake = main.wake

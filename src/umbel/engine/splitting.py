@@ -26,6 +26,7 @@ class _Split:
     def __init__(self, reading: Broker, writing: Broker) -> None:
         self._reading = reading
         self._writing = writing
+        self.remove = reading.remove
         self.lease = reading.lease
         self.wake = reading.wake
         self.start = reading.start

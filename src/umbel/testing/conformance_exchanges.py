@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from umbel.core.errors import Unroutable
-from umbel.core.queues import Exchange, Queue, binding
+from umbel.core.queues import Broadcast, Exchange, Queue, binding
 from umbel.engine.seam import Engine
 from umbel.testing.conformance_parts import Suite, ids, message
 
@@ -59,3 +61,20 @@ class ExchangeSuite(Suite):
         refused = self.broker(engine).publish([message("a", exchange="nowhere"), message("b")], now)
         assert [(item.index, type(item.error)) for item in refused] == [(0, Unroutable)]
         assert ids(self.take(engine, now=now)) == ["b"]
+
+    def test_every_copy_of_a_broadcast_gets_a_message_until_it_is_removed(self, engine: Engine) -> None:
+        broker, now = self.broker(engine), self.now(engine)
+        first, second = Broadcast("notices"), Broadcast("notices")
+        broker.declare([first, second])
+        broker.declare([replace(Broadcast("notices"), no_declare=True)])
+        assert broker.publish([message("1", exchange="notices")], now) == []
+        assert ids(self.take(engine, now=now, queues=(first.name,))) == ["1"]
+        assert broker.publish([message("2", exchange="notices")], now) == []
+        broker.remove([first])
+        assert broker.publish([message("3", exchange="notices")], now) == []
+        assert ids(self.take(engine, now=now, queues=(second.name,))) == ["1", "2", "3"]
+        broker.declare([first])
+        assert ids(self.take(engine, now=now, queues=(first.name,))) == []
+        broker.remove([first, second])
+        (refused,) = broker.publish([message("4", exchange="notices")], now)
+        assert isinstance(refused.error, Unroutable)

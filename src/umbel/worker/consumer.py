@@ -13,13 +13,14 @@ import signal
 import socket
 import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from umbel.app.execution import Report
 from umbel.app.traits import traits_of
-from umbel.core.errors import WorkerLostError
+from umbel.core.errors import OperationalError, WorkerLostError
 from umbel.core.message import Delivery, End, Settlement
 from umbel.core.outcome import Policy
 from umbel.engine.clock import Clock
@@ -68,6 +69,8 @@ class Consumer:
     watchdog: Service | None = None
     #: Starts executor threads, for the pools that run tasks in this process.
     local: LocalCrew | None = None
+    #: Called when the worker has ended as it should: removes what is this worker's alone.
+    left: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
         self._selector = selectors.DefaultSelector()
@@ -372,6 +375,9 @@ class Consumer:
         self.settler.stop()
         self.settler.join(5.0)
         self.heartbeat.join(1.0)
+        if not status:
+            with suppress(OperationalError):
+                self.left()
         for member in list(self.crew.members.values()):
             member.sock.close()
         self._selector.close()

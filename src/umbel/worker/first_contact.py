@@ -11,9 +11,11 @@ import logging
 import random
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from umbel.core.errors import EngineBusy, OperationalError, StorageFull
+from umbel.core.queues import Broadcast
 from umbel.engine.reaching import is_unreachable
 from umbel.worker.options import WorkerOptions
 from umbel.worker.service import Troubles
@@ -34,9 +36,10 @@ def reach(app: Any, options: WorkerOptions, *, sleep: Callable[[float], None] = 
     to wait. Then lets go of connections: what is forked opens its own.
     """
     troubles = Troubles()
-    _patiently(
-        lambda: app.broker.declare([app.amqp.queues[name] for name in options.queues]), app.conf, troubles, sleep
-    )
+    queues = [app.amqp.queues[name] for name in options.queues]
+    # A copy of a Broadcast is made by the process that consumes it: where that is spawned, it is another one.
+    queues = [replace(queue, no_declare=True) if isinstance(queue, Broadcast) else queue for queue in queues]
+    _patiently(lambda: app.broker.declare(queues), app.conf, troubles, sleep)
     if app.store is not None:
         _patiently(lambda: app.store.get(["umbel-first-contact"], time.time()), app.conf, troubles, sleep)
     troubles.over()

@@ -10,6 +10,7 @@ from typing import Any
 from umbel.app import signals
 from umbel.core.errors import OperationalError
 from umbel.core.message import Delivery
+from umbel.core.queues import Broadcast
 from umbel.engine.clock import SYSTEM_CLOCK
 from umbel.engine.seam import Lease
 from umbel.worker.consumer import Consumer
@@ -69,6 +70,7 @@ def build_consumer(
         consumer.remote.troubles = feeder.troubles
     heartbeat.troubles = feeder.troubles
     feeder.rebuild = lambda: broker.declare([app.amqp.queues[name] for name in options.queues])
+    consumer.left = lambda: _remove_copies(app, options.queues)
     if app.engine.caps.clock == "server":
         consumer.watchdog = Watchdog(broker, feeder, clock)
     try:
@@ -76,6 +78,13 @@ def build_consumer(
     except OperationalError as exc:
         feeder.troubles.tell("The queues cannot be declared yet", exc)
     return consumer
+
+
+def _remove_copies(app: Any, names: tuple[str, ...]) -> None:
+    """Remove this worker's copies of Broadcast queues."""
+    copies = [queue for queue in (app.amqp.queues[name] for name in names) if isinstance(queue, Broadcast)]
+    if copies:
+        app.broker.remove(copies)
 
 
 def _was_started(session: str, slot: int, number: int) -> bool:

@@ -31,10 +31,26 @@ class MemoryBroker:
         """Make the queues and their bindings exist."""
         with self._state.changed:
             for queue in queues:
-                self._state.ready.setdefault(queue.name, [])
+                if not queue.no_declare:
+                    self._state.ready.setdefault(queue.name, [])
                 for exchange, kind, key in queue.routes():
                     self._state.kinds[exchange] = kind
-                    self._state.bindings.setdefault(exchange, set()).add((key, queue.name))
+                    if not queue.no_declare:
+                        self._state.bindings.setdefault(exchange, set()).add((key, queue.name))
+
+    def remove(self, queues: Sequence[Queue]) -> None:
+        """Delete queues with all that is in them; a copy that nobody removes goes with this process."""
+        names = {queue.name for queue in queues}
+        with self._state.changed:
+            for bound in self._state.bindings.values():
+                bound -= {item for item in bound if item[1] in names}
+            for owner in self._state.owners.values():
+                for seq in [seq for seq, held in owner.held.items() if held.stored.queue in names]:
+                    self._state.remove(owner.held.pop(seq).stored)
+            for stored in [each for each in self._state.messages.values() if each.queue in names]:
+                self._state.withdraw(stored)
+            for name in names:
+                self._state.ready.pop(name, None)
 
     def publish(self, messages: Sequence[Message], now: float) -> list[Refusal]:
         """Store the messages; return those that no queue is bound for."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from umbel.core.errors import EncodeError, NotSupportedError, OperationalError
 from umbel.core.message import Delivery, Depth, End, Message, Settlement, Stage
+from umbel.core.queues import Queue
 from umbel.engine.seam import DeadLetters, Lease
 from umbel.engines.rabbitmq.connection import Link
 from umbel.engines.rabbitmq.consumer import OFTEN, ROUND_TRIP, Consumer
@@ -76,6 +77,13 @@ class RabbitBroker(Sending):
             for consumer in list(self._consumers.values()):
                 with suppress(OperationalError):
                     consumer.keep(time.monotonic())
+
+    def remove(self, queues: Sequence[Queue]) -> None:
+        """Delete queues with all that is in them; whoever consumed here has ended (what it still holds goes back)."""
+        consumers, self._consumers = self._consumers, {}
+        for consumer in consumers.values():
+            consumer.close()
+        super().remove(queues)
 
     def wake(self) -> None:
         """End every lease that waits, or its next wait."""
@@ -167,9 +175,8 @@ class RabbitBroker(Sending):
                 except EncodeError as error:
                     self._bury(held.delivery, f"cannot go back to its queue: {error}", now)
                     buried.append(held)
-        answers = self._send(batch, []) if batch else []
-        stored = [held for held, answer in zip(sent, answers, strict=True) if not answer]
-        refused = [held for held, answer in zip(sent, answers, strict=True) if answer]
+        refused = self._send_copies(sent, batch)
+        stored = [held for held in sent if held not in refused]
         for held in (*buried, *sent):
             consumer.held.pop(held.delivery.tag, None)
         consumer.drop([*buried, *stored])
@@ -221,10 +228,18 @@ class RabbitBroker(Sending):
                 reason = f"cannot go back to its queue: {error}"
             self._bury(delivery, reason, now)
             ended.append(held)
-        answers = self._send(batch, []) if batch else []
-        ended += [held for held, answer in zip(copied, answers, strict=True) if not answer]
-        consumer.drop(ended)
-        consumer.put_back([held for held, answer in zip(copied, answers, strict=True) if answer])
+        refused = self._send_copies(copied, batch)
+        consumer.drop([*ended, *(held for held in copied if held not in refused)])
+        consumer.put_back(refused)
+
+    def _send_copies(self, held: Sequence[Held], batch: Sequence[Outgoing]) -> list[Held]:
+        """Store the copies of deliveries; return those that were refused."""
+        stored = self._repeats.stored(held)
+        left = [(each, copy) for each, copy in zip(held, batch, strict=True) if id(each) not in stored]
+        keys = [each for each, _ in left]
+        answers = self._send_once(keys, [copy for _, copy in left]) if left else []
+        self._repeats.done(held)
+        return [each for each, answer in zip(keys, answers, strict=True) if answer]
 
     # --- looking and clearing --------------------------------------------------------------------------------
 

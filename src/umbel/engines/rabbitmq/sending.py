@@ -16,7 +16,8 @@ from umbel.engines.rabbitmq.failures import LostConnection, MissingQueue
 from umbel.engines.rabbitmq.location import Location
 from umbel.engines.rabbitmq.mapping import CRASHES, OFFERS, write_content
 from umbel.engines.rabbitmq.publisher import NACKED, Outgoing, Pool, Publisher
-from umbel.engines.rabbitmq.topology import declare_queue, is_quorum, missing_queue
+from umbel.engines.rabbitmq.repeats import Repeats
+from umbel.engines.rabbitmq.topology import declare_queue, delete_queue, is_quorum, missing_queue
 
 __all__ = ["Sending"]
 
@@ -32,8 +33,7 @@ class Sending:
         #: Queues as they were declared here, by name.
         self.known: dict[str, Queue] = {}
         self._exchanges: set[str] = set()
-        #: Messages that the last failed `publish` had stored, by identity: a repeat of that call leaves them out.
-        self._stored: dict[int, Message] = {}
+        self._repeats = Repeats(self.publisher)
         #: Queues for results that have to exist before anything more is published, and their arguments.
         self.reply_queues: dict[str, dict[str, Any]] = {}
 
@@ -41,7 +41,7 @@ class Sending:
 
     def declare(self, queues: Sequence[Queue]) -> None:
         """Make the queues and their bindings exist."""
-        self.known |= {queue.name: queue for queue in queues}
+        self.known |= {queue.name: queue for queue in queues if not queue.no_declare or queue.name not in self.known}
         failures = []
         for queue in queues:
             try:
@@ -52,6 +52,12 @@ class Sending:
                 failures.append(error)
         if failures:
             raise failures[0]
+
+    def remove(self, queues: Sequence[Queue]) -> None:
+        """Delete queues with all that is in them."""
+        for queue in queues:
+            self.known.pop(queue.name, None)
+            self._with_link(delete_queue, queue)
 
     def _with_link(self, call: Any, *arguments: Any) -> Any:
         link, confirms = self.pool.take()
@@ -107,9 +113,9 @@ class Sending:
         refusals: list[Refusal] = []
         batch: list[Outgoing] = []
         places: list[int] = []
-        stored, self._stored = self._stored, {}
+        stored = self._repeats.stored(messages)
         for index, message in enumerate(messages):
-            if stored and id(message) in stored:
+            if id(message) in stored:
                 continue
             try:
                 for outgoing in self._outgoing(message, now):
@@ -117,16 +123,13 @@ class Sending:
                     places.append(index)
             except (EncodeError, Unroutable) as error:
                 refusals.append(Refusal(index, error))
-        answers: list[str] = []
         try:
-            answers = self._send(batch, answers)
+            answers = self._send_once([messages[index] for index in places], batch)
         except OperationalError:
-            told = list(zip(places, answers, strict=False))
-            done = {index for index, answer in told if not answer} - {index for index, answer in told if answer}
             self._exchanges.clear()
             self.delays.forget()
-            self._stored = {**stored, **{id(messages[index]): messages[index] for index in done}}
             raise
+        self._repeats.done(messages)
         for index, answer, outgoing in zip(places, answers, batch, strict=True):
             if answer:
                 refusals.append(Refusal(index, _refusal(messages[index], answer, outgoing)))
@@ -195,6 +198,15 @@ class Sending:
                 if name == exchange and kind == "topic":
                     self.delays.bind_pattern(link, queue.name, exchange, pattern)
         self.delays.prepare_exchange(link, exchange, key)
+
+    def _send_once(self, keys: Sequence[Any], batch: Sequence[Outgoing]) -> list[str]:
+        """Publish what is made of the objects `keys`; if that fails, know what need not be sent when it is repeated."""
+        answers: list[str] = []
+        try:
+            return self._send(batch, answers)
+        except OperationalError as error:
+            self._repeats.failed(keys, answers, error)
+            raise
 
     def _send(self, batch: Sequence[Outgoing], answers: list[str]) -> list[str]:
         """Publish; what found no queue is sent once more after its queue was made."""

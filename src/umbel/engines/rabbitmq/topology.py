@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
-from umbel.core.queues import Exchange, Queue
+from umbel.core.queues import COPY_UNUSED, Broadcast, Exchange, Queue
 from umbel.engines.rabbitmq.connection import Link
+from umbel.engines.rabbitmq.failures import MissingQueue
 
-__all__ = ["arguments_of", "declare_exchange", "declare_queue", "is_quorum", "missing_queue"]
+__all__ = ["arguments_of", "declare_exchange", "declare_queue", "delete_queue", "is_quorum", "missing_queue"]
 
 #: Field of a Queue → argument of the queue, and the factor between their units (kombu: `to_rabbitmq_queue_arguments`).
 _ARGUMENTS = (
@@ -28,6 +30,8 @@ def missing_queue(name: str) -> Queue:
 def arguments_of(queue: Queue) -> dict[str, Any]:
     """Return the arguments that the queue is declared with; times in whole milliseconds."""
     arguments = dict(queue.queue_arguments or {})
+    if isinstance(queue, Broadcast):
+        arguments.setdefault("x-expires", int(COPY_UNUSED * 1000))
     for field, name, factor in _ARGUMENTS:
         value = getattr(queue, field)
         if value is not None:
@@ -64,15 +68,24 @@ def declare_queue(link: Link, queue: Queue) -> None:
                 queue.name,
                 durable=queue.durable,
                 exclusive=queue.exclusive,
-                auto_delete=queue.auto_delete,
+                # A busy worker stops consuming for a while, which would delete its copy of a Broadcast.
+                auto_delete=queue.auto_delete and not isinstance(queue, Broadcast),
                 arguments=arguments_of(queue),
             )
     if queue.exchange.name and not queue.no_declare:
         _bind(link, queue.name, queue.exchange.name, queue.routing_key, queue.binding_arguments)
     for bound in queue.bindings:
-        if bound.exchange is not None:
-            declare_exchange(link, bound.exchange)
+        if bound.exchange is None:
+            continue
+        declare_exchange(link, bound.exchange)
+        if not (queue.no_declare and isinstance(queue, Broadcast)):
             _bind(link, queue.name, bound.exchange.name, bound.routing_key, bound.arguments)
+
+
+def delete_queue(link: Link, queue: Queue) -> None:
+    """Delete a queue with all that is in it."""
+    with suppress(MissingQueue), link.questions(f"delete the queue {queue.name!r}") as channel:
+        channel.queue_delete(queue.name)
 
 
 def _bind(link: Link, queue: str, exchange: str, key: str, arguments: Mapping[str, Any] | None) -> None:

@@ -8,9 +8,9 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from umbel.core.message import DeadLetter, Delivery, Depth, Message, Settlement, Stage
-from umbel.core.queues import Queue
+from umbel.core.queues import Broadcast, Queue
 from umbel.engine.seam import Lease, Refusal
-from umbel.engines.sqlite import adopting, bells, counting, dead, leases, messages, settling
+from umbel.engines.sqlite import adopting, bells, copies, counting, dead, leases, messages, settling
 from umbel.engines.sqlite.bells import Ringer
 from umbel.engines.sqlite.database import Database
 from umbel.engines.sqlite.failures import UNSTORABLE
@@ -25,6 +25,8 @@ class SqliteBroker:
         self._queues = messages.Queues(lambda: database.openings)
         self._bells = bells.Own(database.location.bells, bells.QUEUE)
         self._turn = 0
+        #: The copies of Broadcast queues that this process consumes.
+        self._copies: set[str] = set()
 
     # --- in ------------------------------------------------------------------------------------------------
 
@@ -34,8 +36,18 @@ class SqliteBroker:
 
     def _declare(self, connection: sqlite3.Connection, queues: Sequence[Queue]) -> None:
         for queue in queues:
-            self._queues.create(connection, queue.name)
+            if not queue.no_declare:
+                self._queues.create(connection, queue.name)
             messages.bind(connection, queue)
+            if isinstance(queue, Broadcast) and not queue.no_declare:
+                copies.note(connection, queue.name)
+                self._copies.add(queue.name)
+
+    def remove(self, queues: Sequence[Queue]) -> None:
+        """Delete queues with all that is in them."""
+        names = [queue.name for queue in queues]
+        self._copies.difference_update(names)
+        self._database.write(copies.remove, names)
 
     def publish(self, messages_: Sequence[Message], now: float) -> list[Refusal]:
         """Store the messages in one transaction; return those that no queue is bound for or that cannot be stored."""
@@ -94,6 +106,8 @@ class SqliteBroker:
         holds, lost = self._database.read(leases.extension, owner)
         if holds or lost:
             self._database.write(leases.extend, owner, now + seconds)
+        if self._database.read(copies.exist):
+            self._database.write(copies.keep, self._copies, now)
         return not lost
 
     def settle(self, owner: str, settlements: Sequence[Settlement], now: float) -> list[Any]:

@@ -163,7 +163,8 @@ def bind(connection: sqlite3.Connection, queue: Queue) -> None:
             "INSERT INTO exchange VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET type = excluded.type",
             (exchange, kind),
         )
-        connection.execute("INSERT OR IGNORE INTO binding VALUES (?, ?, ?)", (exchange, key, queue.name))
+        if not queue.no_declare:
+            connection.execute("INSERT OR IGNORE INTO binding VALUES (?, ?, ?)", (exchange, key, queue.name))
 
 
 def routes(connection: sqlite3.Connection, message: Message) -> Sequence[str]:

@@ -97,8 +97,12 @@ CREATE TABLE bus (
 CREATE INDEX bus_sent ON bus (sent);
 """
 
+_VERSION_2 = """
+CREATE TABLE copy (queue TEXT PRIMARY KEY, deadline REAL NOT NULL) WITHOUT ROWID, STRICT;
+"""
+
 #: Step n brings a file from version n to version n + 1.
-MIGRATIONS: tuple[str, ...] = (_VERSION_1,)
+MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2)
 
 VERSION = len(MIGRATIONS)
 
