@@ -66,6 +66,9 @@ class AppServices:
         do = _LATER.get(name)
         if do is not None:
             raise NotSupportedError(f"app.{name} is not supported: {do}")
+        if hasattr(type(self), name):
+            # A property failed with an AttributeError of its own: that is what the reader has to see.
+            return object.__getattribute__(self, name)
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     # --- sending by name ---------------------------------------------------------------------------------------
