@@ -103,7 +103,7 @@ def test_a_crowd_of_workers_comes_back_after_a_restart_and_repeats_little(own_la
     workers = [own_lab.worker("-c", "1", "-l", "INFO", ready=False) for _ in range(5)]
     for worker in workers:
         worker.wait_ready(40)
-    ids = own_lab.send_many("lab.work_late", 100, 0.01)
+    ids = own_lab.send_many("lab.work_late", 100, 0.1)
     own_lab.wait_progress(5)
     with own_lab.cut("restarted"):
         server_of(own_lab).restart()
