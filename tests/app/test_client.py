@@ -21,6 +21,7 @@ from umbel.core.errors import (
     NotSupportedError,
     PublishTimeout,
     QueueNotFound,
+    Unroutable,
 )
 from umbel.core.head_reader import headers_of, read_head
 from umbel.core.message import Message
@@ -146,6 +147,11 @@ def test_an_unknown_queue_is_refused_where_queues_are_closed(app: Umbel, add: An
     app.conf.update(task_queues=[Queue("celery")], task_create_missing_queues=False)
     with pytest.raises(QueueNotFound, match="nope"):
         add.apply_async((1,), queue="nope")
+
+
+def test_an_exchange_that_leads_nowhere_is_refused_by_the_broker(app: Umbel, add: Any) -> None:
+    with pytest.raises(Unroutable, match="no queue bound for routing key 'k'"):
+        add.apply_async((1,), exchange="nowhere", routing_key="k")
 
 
 @pytest.mark.parametrize("priority", [-1, 256, "5", True])

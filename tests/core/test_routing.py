@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from umbel.core.annotations import Annotations
-from umbel.core.errors import ImproperlyConfigured, QueueNotFound
+from umbel.core.errors import ImproperlyConfigured
 from umbel.core.queues import Exchange, Queue, Queues
 from umbel.core.routing import Router, bound_queues, matches
 
@@ -76,9 +76,9 @@ def test_topic_and_fanout_exchanges_reach_every_bound_queue() -> None:
     assert bound_queues(queues.values(), "", "direct") == ("direct",)
 
 
-def test_an_exchange_without_a_queue_is_told() -> None:
-    with pytest.raises(QueueNotFound, match="no queue is bound to the exchange 'x'"):
-        router(None).resolve("a", {"exchange": "x", "routing_key": "k"})
+def test_an_exchange_that_only_others_know_is_left_to_the_broker() -> None:
+    route = router(None).resolve("a", {"exchange": "x", "routing_key": "k"})
+    assert (route.queues, route.exchange, route.routing_key) == ((), "x", "k")
 
 
 @pytest.mark.parametrize(

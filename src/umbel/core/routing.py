@@ -10,7 +10,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
-from umbel.core.errors import ImproperlyConfigured, QueueNotFound
+from umbel.core.errors import ImproperlyConfigured
 from umbel.core.queues import Queue, Queues, nearest_name
 
 __all__ = ["ROUTE_OPTIONS", "Route", "Router", "bound_queues", "matches", "prepare_routes"]
@@ -60,7 +60,7 @@ _CACHE_SIZE = 10_000
 class Route:
     """Where one message goes.
 
-    `queues` are the names of the queues that get it, `exchange` and `routing_key` what an AMQP broker
+    `queues` are the names of those of this app's queues that get it, `exchange` and `routing_key` what an AMQP broker
     would be told
     ("" and the queue's name for a direct queue, as Celery writes them into messages). `queue` is the queue that was
     chosen, `fills` the other options that a router gave: they hold where neither call nor task says
@@ -200,8 +200,8 @@ class Router:
     ) -> Route:
         """Return where a call of the task `name` with these options goes; options that are None do not count.
 
-        Raises `QueueNotFound` for an unknown queue that may not be made, and for an exchange that leads to
-        no queue.
+        Raises `QueueNotFound` for an unknown queue that may not be made. Whether an exchange that no queue of this
+        app is bound to leads anywhere is the broker's to say, when it is sent to.
         """
         plain = self._static and not any(options.get(key) is not None for key in _DESTINATION)
         if plain:
@@ -266,11 +266,6 @@ class Router:
             exchange = exchange or chosen.exchange.name
             key = key or chosen.routing_key
         names = bound_queues(self.queues.values(), exchange, key)
-        if not names:
-            raise QueueNotFound(
-                f"no queue is bound to the exchange {exchange!r} for the routing key {key!r}: add "
-                f"Queue(…, Exchange({exchange!r}), {key!r}) to task_queues, or send with queue= alone"
-            )
         fills = {item: value for item, value in routed.items() if item not in _DESTINATION and value is not None}
         return Route(names, exchange, key, chosen, MappingProxyType(fills))
 
