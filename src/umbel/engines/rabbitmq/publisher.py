@@ -15,11 +15,12 @@ from typing import NamedTuple
 
 from umbel.core.errors import OperationalError, PublishTimeout
 from umbel.engines.rabbitmq.connection import Content, Link
+from umbel.engines.rabbitmq.failures import LostConnection
 from umbel.engines.rabbitmq.location import Location
 from umbel.engines.rabbitmq.mapping import frames, publish_method
 from umbel.engines.rabbitmq.tables import TableError, read_properties
 
-__all__ = ["Outgoing", "Pool", "Publisher"]
+__all__ = ["Blocked", "Outgoing", "Pool", "Publisher"]
 
 _ACK, _NACK, _RETURN = b"\x00\x3c\x00\x50", b"\x00\x3c\x00\x78", b"\x00\x3c\x00\x32"
 _read_long = Struct(">Q").unpack_from
@@ -60,6 +61,12 @@ class _Confirms:
         self.answers = [STORED] * len(batch)
         self.pending = {self.sent + 1 + index: index for index in range(len(batch))}
         self.sent += len(batch)
+
+    def end_at(self, index: int) -> None:
+        """What of the batch follows `index` has not been sent, and will not be."""
+        self.sent -= len(self.batch) - index
+        self.pending = {number: place for number, place in self.pending.items() if place < index}
+        self.answers[index:] = ["?"] * (len(self.batch) - index)
 
     def so_far(self) -> list[str]:
         """Return the answers, "?" for those that are not known."""
@@ -109,6 +116,20 @@ class _Confirms:
         ]
         named = [index for index in fits if self.batch[index].id == name]
         return next(iter(named or fits), None)
+
+
+class Blocked(PublishTimeout):
+    """The server takes no messages now, and will store what is on its way to it when it does again."""
+
+    link: Link
+    confirms: _Confirms
+
+    @classmethod
+    def of(cls, link: Link, confirms: _Confirms) -> Blocked:
+        """Return the error for a batch of which something may be on its way."""
+        error = cls(_blocked(link) + "; what was on its way is stored then")
+        error.link, error.confirms = link, confirms
+        return error
 
 
 class Pool:
@@ -187,20 +208,41 @@ class Publisher:
         if not batch:
             return []
         link, confirms = self.pool.take()
+        kept = False
         try:
             with link.lock:
+                self._wait_until_taken(link)
                 confirms.begin(batch)
                 try:
-                    self._wait_until_taken(link)
-                    self._write(link, batch)
+                    self._write(link, confirms, batch)
                     self._await(link, confirms)
-                except OperationalError:
+                except OperationalError as error:
                     if done is not None:
                         done[:] = confirms.so_far()
+                    kept = isinstance(error, Blocked)
                     raise
                 return confirms.answers
         finally:
-            self.pool.give(link, confirms)
+            if not kept:
+                self.pool.give(link, confirms)
+
+    def wait_on(self, blocked: Blocked) -> list[str]:
+        """Wait for what was on its way when the server blocked; return the answers to that whole batch.
+
+        Raises `blocked` again while that lasts. What is unknown once the connection is lost is answered with "?".
+        """
+        link, confirms = blocked.link, blocked.confirms
+        try:
+            with link.lock:
+                if link.usable:
+                    link.read()
+                    self._await(link, confirms)
+        except Blocked:
+            raise
+        except OperationalError:
+            pass
+        self.pool.give(link, confirms)
+        return confirms.so_far()
 
     def _wait_until_taken(self, link: Link) -> None:
         """Wait while the server blocks publishers: what is not sent cannot be stored twice."""
@@ -212,11 +254,11 @@ class Publisher:
             if link.wait(left):
                 link.read()
 
-    def _write(self, link: Link, batch: Sequence[Outgoing]) -> None:
+    def _write(self, link: Link, confirms: _Confirms, batch: Sequence[Outgoing]) -> None:
         frame_max, methods = link.frame_max, self._methods
         buffer: list[bytes] = []
         size = 0
-        for item in batch:
+        for index, item in enumerate(batch):
             method = methods.get((item.exchange, item.routing_key)) or self._method(item)
             data = frames(method, item.properties, item.body, frame_max)
             buffer.append(data)
@@ -226,8 +268,20 @@ class Publisher:
                 buffer.clear()
                 size = 0
                 link.read()
+                if link.blocked:
+                    self._hold_back(link, confirms, index + 1)
         if buffer:
             link.send(b"".join(buffer))
+
+    def _hold_back(self, link: Link, confirms: _Confirms, index: int) -> None:
+        """Send no more until the server takes messages again: what is not sent cannot be stored twice."""
+        try:
+            self._wait_until_taken(link)
+        except LostConnection:
+            raise
+        except OperationalError as error:
+            confirms.end_at(index)
+            raise Blocked.of(link, confirms) from error
 
     def _method(self, item: Outgoing) -> bytes:
         method = publish_method(item.exchange, item.routing_key)
@@ -243,7 +297,9 @@ class Publisher:
             before = len(pending)
             left = until - time.monotonic()
             if left <= 0:
-                text = _blocked(link) if link.blocked else self._silent(link, len(pending), seconds)
+                if link.blocked:
+                    raise Blocked.of(link, confirms)
+                text = self._silent(link, len(pending), seconds)
                 # The connection cannot be used on: late confirms would be taken for those of the next batch.
                 link.failure = PublishTimeout(text)
                 raise link.failure

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from umbel.core.errors import EncodeError, OperationalError, Unroutable
+from umbel.core.errors import EncodeError, OperationalError, PublishTimeout, Unroutable
 from umbel.core.message import Delivery, Message
 from umbel.core.queues import Queue
 from umbel.core.routing import bound_queues
@@ -15,7 +15,7 @@ from umbel.engines.rabbitmq.delays import Delays, delayed_route, seconds_to_wait
 from umbel.engines.rabbitmq.failures import LostConnection, MissingQueue
 from umbel.engines.rabbitmq.location import Location
 from umbel.engines.rabbitmq.mapping import CRASHES, OFFERS, write_content
-from umbel.engines.rabbitmq.publisher import NACKED, Outgoing, Pool, Publisher
+from umbel.engines.rabbitmq.publisher import NACKED, Blocked, Outgoing, Pool, Publisher
 from umbel.engines.rabbitmq.repeats import Repeats
 from umbel.engines.rabbitmq.topology import declare_queue, delete_queue, is_quorum, missing_queue
 
@@ -213,9 +213,12 @@ class Sending:
         answers[:] = self.publisher.send(batch, answers)
         lost = [index for index, answer in enumerate(answers) if answer.startswith("312")]
         again = [index for index in lost if self._made(batch[index])]
-        if again:
+        try:
             for index, answer in zip(again, self.publisher.send([batch[index] for index in again]), strict=True):
                 answers[index] = answer
+        except Blocked as error:
+            # Its answers are those of a part, and cannot be waited for as if they were the whole batch's.
+            raise PublishTimeout(str(error)) from error
         return answers
 
     def _made(self, outgoing: Outgoing) -> bool:
