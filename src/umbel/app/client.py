@@ -5,19 +5,21 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import tzinfo
 from typing import Any
 
 from umbel.app import request as requests
 from umbel.app.ids import new_id
 from umbel.app.publish_signals import announce_sent, announced, somebody_listens
-from umbel.app.sending import publish
+from umbel.app.sending import declare_first, publish
 from umbel.app.task_options import own_option
 from umbel.app.timing import due_of, expires_of
 from umbel.core.head import BatchHeads, HeadFields, HeadTemplate, format_time
 from umbel.core.message import Message
 from umbel.core.options import ROUTING, TASK_DEFAULTS, SendOptions, check_options, check_time_limits
 from umbel.core.protocol import EncodedBody, encode_body
+from umbel.core.queues import Broadcast, Queue
 from umbel.core.routing import Route
 from umbel.core.safe_repr import safe_repr
 from umbel.engine.clock import SYSTEM_CLOCK, Clock
@@ -26,6 +28,8 @@ __all__ = ["Client", "Plan"]
 
 _EMBED = ("chain", "chord")
 _NOTHING: Mapping[str, Any] = {}
+#: What a queue's first declaration says of it.
+_DESCRIPTION = ("expires", "message_ttl", "max_length", "max_length_bytes", "max_priority", "queue_arguments")
 #: Plans that one task keeps; more combinations of options are worked out anew each time.
 _MOST_PLANS = 256
 
@@ -152,8 +156,9 @@ class Client:
         plan.defaults = {key: value for key, value in route.fills.items() if key not in ROUTING and key != "expires"}
         plan.levels = conf.task_repr_maxlevels
         plan.zone = app.timezone
-        if route.exchange:
-            app.broker.declare([app.amqp.queues[queue] for queue in route.queues])
+        queues = [_for_sending(app.amqp.queues[queue]) for queue in route.queues]
+        if route.exchange or any(map(_is_described, queues)):
+            declare_first(app, queues, needed=bool(route.exchange))
         return plan
 
     def message(self, plan: Plan, args: Sequence[Any], kwargs: Mapping[str, Any], call: Mapping[str, Any]) -> Message:
@@ -304,6 +309,16 @@ class Client:
         for message, sent in zip(messages, told, strict=False):
             announce_sent(message, sent)
         return [message.id for message in messages]
+
+
+def _for_sending(queue: Queue) -> Queue:
+    """Return a queue as a sender declares it: of a Broadcast only the exchange, since the copies are the workers'."""
+    return replace(queue, no_declare=True) if isinstance(queue, Broadcast) else queue
+
+
+def _is_described(queue: Queue) -> bool:
+    """Tell whether the queue is to be made otherwise than by its name alone."""
+    return any(getattr(queue, name) is not None for name in _DESCRIPTION) or not queue.durable or queue.auto_delete
 
 
 def _embed(call: Mapping[str, Any]) -> dict[str, Any] | None:

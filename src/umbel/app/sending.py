@@ -8,13 +8,42 @@ from typing import Any
 
 from umbel.core.errors import OperationalError, PublishTimeout, StorageFull
 from umbel.core.message import Message
+from umbel.core.queues import Queue
 from umbel.core.urls import mask_url
 from umbel.engine.clock import SYSTEM_CLOCK, Clock
 from umbel.engine.seam import Broker, Refusal
 
-__all__ = ["publish"]
+__all__ = ["declare_first", "publish"]
 
 _DEFAULT_POLICY = {"max_retries": 3, "interval_start": 0, "interval_max": 1, "interval_step": 0.2}
+
+
+def declare_first(app: Any, queues: Sequence[Queue], *, needed: bool) -> None:
+    """Have queues declared with the next `publish`, each once for the settings as they are.
+
+    `needed` says that nothing can be sent before. Where it is not, a queue that is there already is left as it is.
+    """
+    done, waiting = app.__dict__.get("_declared"), app.__dict__.setdefault("_undeclared", {})
+    if done is None or done[0] != app.conf.version:
+        done = app.__dict__["_declared"] = (app.conf.version, {})
+    for queue in queues:
+        if done[1].get(queue.name) is not queue:
+            done[1][queue.name] = queue
+            waiting[queue.name] = (queue, needed)
+
+
+def _attempt(app: Any, broker: Broker, messages: Sequence[Message], now: float) -> list[Refusal]:
+    waiting: dict[str, tuple[Queue, bool]] | None = app.__dict__.get("_undeclared")
+    if waiting:
+        for name, (queue, needed) in list(waiting.items()):
+            try:
+                broker.declare([queue])
+            except OperationalError:
+                if needed:
+                    raise
+                # Publishing says what is wrong, if anything is: the engine knows by now how the queue is to be made.
+            waiting.pop(name, None)
+    return broker.publish(messages, now)
 
 
 def publish(
@@ -35,7 +64,7 @@ def publish(
     broker: Broker = app.broker
     started = clock.monotonic()
     try:
-        return broker.publish(messages, clock.now())
+        return _attempt(app, broker, messages, clock.now())
     except StorageFull:
         raise
     except OperationalError as error:
@@ -72,7 +101,7 @@ def _again(
         attempts += 1
         began = clock.monotonic()
         try:
-            return broker.publish(messages, clock.now())
+            return _attempt(app, broker, messages, clock.now())
         except StorageFull:
             raise
         except OperationalError as again:
