@@ -254,7 +254,7 @@ class Umbel(TaskMaker, AppServices, AppEngines):
             text = str(uuid.uuid4())
             self._local.oid = (text, os.getpid())
             if self.engine.replies is not None:
-                self.engine.replies(text)
+                self.engine.replies(text, self.conf.result_expires or 0.0)
         return text
 
     def set_current(self) -> None:

@@ -30,7 +30,7 @@ class Client:
         """Say where results go, and publish something, after which that place exists."""
         assert self.engine.replies is not None
         assert self.engine.broker is not None
-        self.engine.replies(queue)
+        self.engine.replies(queue, 86_400.0)
         self.engine.broker.publish([Message("x", "t", "q", b'{"headers":{},"properties":{}}', b"[]")], NOW)
 
     def until(self, *ids: str, seconds: float = 10.0) -> dict[str, Record]:

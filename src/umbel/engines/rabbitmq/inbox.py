@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -58,7 +59,7 @@ class Inbox:
         if self.link is not None and self.link.usable:
             return self.link
         self.drop()
-        link = Link(self._location, self._purpose)
+        link = Link(self._location, self._purpose, heartbeat=self._location.heartbeat)
         link.on_content = self._on_content
         link.open()
         self.link = link
@@ -95,24 +96,45 @@ class Inbox:
 
     def receive(self, timeout: float) -> list[Letter]:
         """Return what has arrived; wait up to `timeout` seconds for something, `wake` or the end of the connection."""
-        link = self.open()
-        link.read()
-        if not self._arrived and timeout > 0:
+        link = self._alive()
+        until = time.monotonic() + timeout
+        woken = False
+        while not self._arrived and not woken and (left := until - time.monotonic()) > 0:
             poll = select.poll()
             poll.register(link.descriptor, select.POLLIN)
             poll.register(self._read, select.POLLIN)
-            for descriptor, _event in poll.poll(timeout * 1000):
+            for descriptor, _event in poll.poll(min(left, link.heartbeat / 4 or left) * 1000):
                 if descriptor == self._read:
+                    woken = True
                     with suppress(BlockingIOError):
                         os.read(self._read, 4096)
-            if not link.usable:
-                raise link.failure or LostConnection("the connection to RabbitMQ was closed")
-            link.read()
+            self._look_after(link)
         letters = []
         while self._arrived:
             with suppress(TableError):
                 letters.append(_letter(self._arrived.popleft()))
         return letters
+
+    def _alive(self) -> Link:
+        """Return a connection that stands: while nobody reads the server may have given up the one that was open."""
+        known = self.link
+        link = self.open()
+        try:
+            self._look_after(link)
+        except OperationalError:
+            if link is not known:
+                raise
+            link = self.open()
+        return link
+
+    @staticmethod
+    def _look_after(link: Link) -> None:
+        """Take in what has arrived, and give and expect signs of life."""
+        if link.usable:
+            link.read()
+            link.beat(time.monotonic())
+        if not link.usable:
+            raise link.failure or LostConnection("the connection to RabbitMQ was closed")
 
     def wake(self) -> None:
         """End a `receive` of another thread, or the next one that has to wait."""

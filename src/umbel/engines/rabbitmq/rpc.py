@@ -30,8 +30,8 @@ from umbel.engines.rabbitmq.tables import write_properties
 
 __all__ = ["RpcStore"]
 
-#: Seconds after which an unused reply queue is deleted (Celery: result_expires, a day unless set).
-EXPIRES = 86_400
+#: Seconds after which an unused reply queue is deleted, unless told otherwise (Celery: result_expires).
+EXPIRES = 86_400.0
 #: Results that nobody has asked for yet are kept up to so many.
 _MOST = 200_000
 _ELSEWHERE = "set result_backend to a redis:// or sqlite:// URL"
@@ -55,6 +55,8 @@ class RpcStore:
         #: The reply queues of this process, and those that are being read.
         self._queues: set[str] = set()
         self._consumed: set[str] = set()
+        #: The arguments that they are declared with.
+        self._arguments: dict[str, dict[str, Any]] = {}
         self._records: dict[str, Record] = {}
         self._arrived: set[str] = set()
         self._lock = threading.RLock()
@@ -64,12 +66,16 @@ class RpcStore:
 
     # --- queues --------------------------------------------------------------------------------------------
 
-    def expect_replies(self, name: str) -> None:
-        """Say that results of this process are to be sent to the queue `name`; it exists before the next publish."""
+    def expect_replies(self, name: str, expires: float = EXPIRES) -> None:
+        """Say that results of this process are to be sent to the queue `name`; it exists before the next publish.
+
+        It is deleted when nobody has used it for `expires` seconds; 0 keeps it until this process closes.
+        """
         with self._lock:
             self._check_process()
             self._queues.add(name)
-            self._broker.reply_queues[name] = {"x-expires": EXPIRES * 1000}
+            self._arguments[name] = {"x-expires": max(1, round(expires * 1000))} if expires else {}
+            self._broker.reply_queues[name] = self._arguments[name]
 
     def _check_process(self) -> None:
         """After a fork the queues are the parent's: what is in them is not for this process."""
@@ -93,7 +99,7 @@ class RpcStore:
     def _consume(self, inbox: Inbox) -> None:
         link = inbox.open()
         for name in sorted(self._queues - self._consumed):
-            self._broker.reply_queues.setdefault(name, {"x-expires": EXPIRES * 1000})
+            self._broker.reply_queues.setdefault(name, self._arguments[name])
             self._broker.declare_replies()
             inbox.consume(link, name, no_ack=False)
             self._consumed.add(name)
