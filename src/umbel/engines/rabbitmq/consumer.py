@@ -31,7 +31,7 @@ _DELIVER = b"\x00\x3c\x00\x3c"
 _CANCELLED = b"\x00\x3c\x00\x1e"
 _ack = Struct(">BHIHHQBB").pack
 #: A message due within so many seconds waits here; one due later goes to the delay levels.
-HOLD = 1.5
+HOLD = 2.0
 #: With wait=0: how long a message may be on its way (seconds), and how long when the queue says there are some.
 _ON_THE_WAY, _ON_THE_WAY_SURELY = 0.005, 0.5
 #: What was pushed and is not leased goes back after so many seconds.

@@ -19,7 +19,7 @@ __all__ = ["DELIVERY", "LEAD", "LEVELS", "Delays", "delayed_route", "undelayed"]
 LEVELS = 28
 DELIVERY = "celery_delayed_delivery"
 #: Messages come back so many seconds before they are due, which hides the way through the levels.
-LEAD = 0.1
+LEAD = 0.6
 _ANY_DELAY = "*." * LEVELS
 
 

@@ -29,7 +29,7 @@ OPTIONS: dict[str, str] = {
     "ssl_keyfile": "file with its private key (also keyfile)",
     "ssl_cert_reqs": "CERT_REQUIRED (default), CERT_OPTIONAL or CERT_NONE (also cert_reqs)",
     "ssl_server_hostname": "the name that the certificate must show (default: the host of the URL)",
-    "delay_queue_type": "type of the queues that hold delayed messages: quorum or classic (default)",
+    "delay_queue_type": "type of the queues that hold delayed messages: quorum (default, as Celery's) or classic",
     "failover_strategy": "order in which several hosts are tried: round-robin (default) or shuffle",
 }
 #: Options of kombu's publish retries; umbel has one place for them.
@@ -74,7 +74,7 @@ class Location:
     login_response: Any = None
     client_properties: Mapping[str, Any] = field(default_factory=dict)
     tls: Mapping[str, Any] = field(default_factory=dict)
-    delay_queue_type: str = "classic"
+    delay_queue_type: str = "quorum"
     shuffle: bool = False
 
 
@@ -107,7 +107,7 @@ def locate(url: str, options: Mapping[str, Any]) -> Location:
         login_response=given.get("login_response"),
         client_properties=_mapping(given, "client_properties"),
         tls=tls or {},
-        delay_queue_type=_choice(given, "delay_queue_type", ("classic", "quorum")),
+        delay_queue_type=_choice(given, "delay_queue_type", ("quorum", "classic")),
         shuffle=_choice(given, "failover_strategy", ("round-robin", "shuffle")) == "shuffle",
     )
 
