@@ -12,18 +12,20 @@ from umbel.engine import failpoints
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
 
-#: Delays beyond the lease are walked where they matter most; SQLite's walk has them all.
-SLOW = {"lease", "start", "settle"}
+#: Delays beyond the lease are walked where they matter most; SQLite's walk has everything.
+SLOW = {"lease.before", "start.before", "settle.before"}
 
 
 def cases() -> list[tuple[str, str]]:
     names = [name for name in failpoints.NAMES if kind_of(name) not in APART]
-    return [
-        (name, fault)
-        for name in names
-        for fault in FAULTS
-        if not fault.startswith("sleep") or (kind_of(name) in SLOW and name.endswith("before"))
-    ]
+    return [(name, fault) for name in names for fault in FAULTS if is_walked(name, fault)]
+
+
+def is_walked(name: str, fault: str) -> bool:
+    # A call that failed before it did anything is no more than one that was not made.
+    if fault == "raise":
+        return name.endswith("after")
+    return fault == "kill" or name in SLOW
 
 
 @pytest.mark.parametrize(("name", "fault"), cases(), ids=lambda value: value)
@@ -32,7 +34,7 @@ def test_no_failpoint_breaks_a_promise_on_redis(redis_lab: Lab, name: str, fault
 
 
 #: What RabbitMQ does otherwise than the engines that are broker and store in one.
-OTHERWISE = ("publish", "lease", "start", "extend", "recover", "settle")
+OTHERWISE = ("lease", "start", "extend", "recover", "settle")
 
 
 @pytest.mark.parametrize(
@@ -53,8 +55,9 @@ def apart(request: pytest.FixtureRequest) -> Lab:
     return lab
 
 
-@pytest.mark.parametrize("fault", ["kill", "raise"])
-@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize(
+    ("name", "fault"), [(name, fault) for name in STEPS for fault in ("kill", "raise") if is_walked(name, fault)]
+)
 def test_a_crash_at_any_step_of_a_settlement_loses_neither_a_retry_nor_a_follow_up(
     apart: Lab, name: str, fault: str
 ) -> None:
@@ -81,9 +84,10 @@ def test_a_crash_at_any_step_of_a_settlement_loses_neither_a_retry_nor_a_follow_
     lab.wait_states(lab.journal.ids("returned"), 25)
     parents = set(lab.journal.ids("returned")) - set(children)
     verdict = lab.prove(Rules(late=True, unsettled=3.0, may_repeat=frozenset(parents | set(children))))
+    # The crash may have doubled a retry, and each of them its follow-up; that is all.
     starts = lab.journal.ids("start")
-    assert all(2 <= starts.count(id) <= 3 for id in parents), verdict
-    assert all(1 <= starts.count(id) <= 2 for id in children), verdict
+    assert all(2 <= starts.count(id) <= 4 for id in parents), verdict
+    assert all(1 <= starts.count(id) <= 3 for id in children), verdict
 
 
 @pytest.mark.parametrize("fault", ["kill", "raise"])

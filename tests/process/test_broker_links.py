@@ -20,7 +20,7 @@ pytestmark = pytest.mark.timeout(90)
 PUBLISH_LIMIT = 14.0
 RECOVERY = 30.0
 #: What nobody answers is given up after so long.
-PATIENCE = {"broker_heartbeat": 4}
+PATIENCE = {"broker_heartbeat": 2}
 
 
 @pytest.fixture
