@@ -32,7 +32,14 @@ def open_engine(url: str, options: Mapping[str, Any]) -> Engine:
     location = locate(url, options)
     client = Client(location)
     revocations = Revocations()
-    broker = RedisBroker(client, Keys(location.prefix, location.priority_steps, location.sep), revocations)
+    keys = Keys(
+        location.prefix,
+        location.priority_steps,
+        location.sep,
+        location.fanout,
+        fanout_patterns=location.fanout_patterns,
+    )
+    broker = RedisBroker(client, keys, revocations)
     return Engine(
         url=url,
         caps=_CAPS,

@@ -13,6 +13,7 @@ from umbel.engine.seam import Lease, Refusal
 from umbel.engines.redis.connection import Client
 from umbel.engines.redis.dead import Dead
 from umbel.engines.redis.exchanges import Exchanges
+from umbel.engines.redis.hearing import Hearing
 from umbel.engines.redis.keys import Keys
 from umbel.engines.redis.leasing import Leasing
 from umbel.engines.redis.looking import Looking
@@ -35,6 +36,7 @@ class RedisBroker:
         self._settling = Settling(client, keys, self._sending, self._exchanges)
         self._places = Places(client, keys)
         self._looking = Looking(client, keys)
+        self._hearing = Hearing(client, keys, self._exchanges.fanouts)
         self._dead = Dead(client, keys, self._sending)
 
     # --- in ------------------------------------------------------------------------------------------------
@@ -42,6 +44,11 @@ class RedisBroker:
     def declare(self, queues: Sequence[Queue]) -> None:
         """Make the queues and their bindings known, to kombu's producers too."""
         self._exchanges.declare(queues)
+
+    def remove(self, queues: Sequence[Queue]) -> None:
+        """Delete copies of Broadcast queues with all that is in them."""
+        self._exchanges.remove(queues)
+        self._hearing.leave([queue.name for queue in queues])
 
     def warnings(self) -> list[str]:
         """Return what Redis' own settings mean for messages, where that is not good."""
@@ -55,6 +62,7 @@ class RedisBroker:
 
     def lease(self, lease: Lease, now: float, wait: float = 0.0) -> list[Delivery]:
         """Take ready messages; with none, wait for one, a due time or `wake`."""
+        self._hearing.attend(lease.queues)
         place = self._places.of(lease.owner)
         lists = [name for _, name in self._keys.lists_of(lease.queues)]
         began = time.monotonic()
@@ -78,6 +86,7 @@ class RedisBroker:
     def extend(self, owner: str, seconds: float, now: float) -> bool:
         """Keep the leases of `owner`; False, once, when messages have been taken from it."""
         try:
+            self._exchanges.keep(self._leasing.queues_of(owner))
             return self._leasing.extend(owner, seconds, now)
         except OperationalError:
             # The connections that wait are as silent as this one was: they would not notice for a while.
@@ -144,5 +153,6 @@ class RedisBroker:
     def close(self) -> None:
         """Let go of every connection of this process."""
         self._leasing.leave()
+        self._hearing.close()
         self._places.close()
         self._client.close()

@@ -17,8 +17,18 @@ DUE_CHANNEL = b"umbel.due"
 class Keys:
     """The names of one engine; `prefix` stands in front of every key and channel."""
 
-    def __init__(self, prefix: bytes = b"", steps: Sequence[int] = STEPS, sep: bytes = SEPARATOR) -> None:
+    def __init__(
+        self,
+        prefix: bytes = b"",
+        steps: Sequence[int] = STEPS,
+        sep: bytes = SEPARATOR,
+        fanout: bytes = b"/0.",
+        *,
+        fanout_patterns: bool = True,
+    ) -> None:
         self.prefix = prefix
+        #: What kombu puts in front of a fanout exchange's name, and whether the routing key follows it.
+        self.fanout, self.fanout_patterns = fanout, fanout_patterns
         self.steps = tuple(sorted(steps)) or (0,)
         self.sep = sep
 
@@ -66,6 +76,15 @@ class Keys:
     def binding(self, exchange: str) -> bytes:
         """Return the key of kombu's set of bindings of an exchange."""
         return b"%b_kombu.binding.%b" % (self.prefix, exchange.encode())
+
+    def channel(self, exchange: str, routing_key: str = "") -> bytes:
+        """Return the channel on which kombu publishes what is sent to a fanout exchange."""
+        name = b"%b%b%b" % (self.prefix, self.fanout, exchange.encode())
+        return b"%b/%b" % (name, routing_key.encode()) if routing_key and self.fanout_patterns else name
+
+    def fanout_queues(self, exchange: str) -> bytes:
+        """Return the key of the set of queues that are bound to a fanout exchange here."""
+        return b"%bumbel.fanout.%b" % (self.prefix, exchange.encode())
 
     def permanent_binding(self, exchange: str) -> bytes:
         """Return the key of the bindings that kombu 5.7 never sweeps away."""

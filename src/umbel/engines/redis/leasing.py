@@ -14,6 +14,7 @@ from typing import Any
 from umbel.core.errors import OperationalError
 from umbel.core.head import Quarantined
 from umbel.core.message import Delivery
+from umbel.core.queues import COPY_UNUSED
 from umbel.engine.seam import Lease
 from umbel.engines.redis.connection import Client
 from umbel.engines.redis.dead import letter_of_raw
@@ -215,9 +216,12 @@ class Leasing:
 
     def extend(self, owner: str, seconds: float, now: float) -> bool:
         """Keep the leases of `owner`; False, once, when messages have been taken from it."""
-        queues, _ = self._registered.get(owner, ((), 0.0))
-        args = [owner, repr(float(seconds)), server_now(now), *queues]
+        args = [owner, repr(float(seconds)), server_now(now), repr(COPY_UNUSED), *self.queues_of(owner)]
         return not self._client.script(EXTEND, [self._keys.prefix], args)
+
+    def queues_of(self, owner: str) -> tuple[str, ...]:
+        """Return the queues that an owner of this process reads."""
+        return self._registered.get(owner, ((), 0.0))[0]
 
     def leave(self) -> None:
         """Say that the owners of this process read no queue any more: delays are left to other workers from now on."""

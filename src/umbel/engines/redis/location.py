@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from umbel.core.envelope import JSON_ONLY
 from umbel.core.errors import ImproperlyConfigured
 from umbel.core.urls import mask_url
 from umbel.engines.redis.options import RESULT_PREFIX, read_options
@@ -62,6 +63,17 @@ class Location:
     #: Lists of one queue: a message of priority n goes to the highest step that is not above n.
     priority_steps: tuple[int, ...] = (0, 3, 6, 9)
     sep: bytes = b"\x06\x16"
+    #: What stands in front of a fanout exchange's name in its channel, {db} for the database's number.
+    fanout_prefix: str = "/{db}."
+    #: Whether the routing key follows that name.
+    fanout_patterns: bool = True
+    #: What bodies may be decoded in order to find a message's name there (mime types; protocol 1).
+    accept_content: frozenset[str] = JSON_ONLY
+
+    @property
+    def fanout(self) -> bytes:
+        """What stands in front of a fanout exchange's name."""
+        return self.fanout_prefix.replace("{db}", str(self.db)).encode()
 
     @property
     def address(self) -> str:

@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from umbel.core.errors import ImproperlyConfigured, NotSupportedError
+from umbel.core.serialization import accept_set
 
 __all__ = ["RESULT_PREFIX", "read_options"]
 
@@ -81,6 +82,20 @@ def _separator(name: str, value: Any) -> bytes:
     return (_text(name, value) or "\x06\x16").encode()
 
 
+def _fanout(name: str, value: Any) -> str:
+    """Read kombu's `fanout_prefix`: true for the usual one, false for none, or a text of its own."""
+    if str(value).lower() in _TRUE | _FALSE:
+        return "/{db}." if _flag(name, value) else ""
+    return _text(name, value)
+
+
+def _accepted(name: str, value: Any) -> frozenset[str]:
+    try:
+        return accept_set([value] if isinstance(value, str) else value)
+    except TypeError:
+        raise ImproperlyConfigured(f"{name} must be a list of serializers, not {value!r}") from None
+
+
 def _verify(name: str, value: Any) -> str:
     if isinstance(value, ssl.VerifyMode):
         return value.name.removeprefix("CERT_").lower()
@@ -133,6 +148,9 @@ _READ: dict[str, Callable[[str, Any], Any]] = {
     "health_check_interval": _seconds,
     "priority_steps": _steps,
     "sep": _separator,
+    "fanout_prefix": _fanout,
+    "fanout_patterns": _flag,
+    "accept_content": _accepted,
     "master_name": _text,
     "min_other_sentinels": _count,
     "sentinel_kwargs": _mapping,
@@ -158,10 +176,6 @@ _ALWAYS_SO: dict[str, str] = {
     **dict.fromkeys(
         ("unacked_key", "unacked_index_key", "unacked_mutex_key", "unacked_mutex_expire"),
         "what Celery's workers hold unacknowledged is never touched, whatever its key",
-    ),
-    **dict.fromkeys(
-        ("fanout_prefix", "fanout_patterns"),
-        "a message to a fanout exchange is stored in every queue that is bound, so no channels are used",
     ),
     "polling_interval": "nothing polls: Redis wakes the worker",
     "max_connections": "a process has one connection per thread that works, and no pool",

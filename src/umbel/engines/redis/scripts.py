@@ -13,10 +13,12 @@ __all__ = [
     "DEPTH",
     "DROP",
     "EXTEND",
+    "HEAR",
     "LEASE",
     "PUBLISH",
     "PURGE",
     "RECOVER",
+    "REMOVE",
     "REVIVE",
     "START",
 ]
@@ -32,7 +34,9 @@ def load_script(name: str, *parts: str) -> Script:
 
 LEASE = load_script("lease")
 START = load_script("start")
-EXTEND = load_script("extend")
+EXTEND = load_script("extend", "queues")
+REMOVE = load_script("remove", "queues")
+HEAR = load_script("hear")
 COMMIT = load_script("commit", "put_record", "groups")
 RECOVER = load_script("recover")
 ADOPT = load_script("adopt")

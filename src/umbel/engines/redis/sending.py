@@ -11,7 +11,7 @@ from umbel.core.errors import OperationalError
 from umbel.core.message import Message
 from umbel.engine.seam import Refusal
 from umbel.engines.redis.connection import Client
-from umbel.engines.redis.envelopes import pack
+from umbel.engines.redis.envelopes import marked, pack
 from umbel.engines.redis.exchanges import Exchanges, unroutable
 from umbel.engines.redis.keys import Keys
 from umbel.engines.redis.now import server_now
@@ -36,6 +36,15 @@ class Addressed(NamedTuple):
     due: float
 
 
+class Told(NamedTuple):
+    """An envelope for the channel of a fanout exchange; `alone`: no queue of umbel's is bound there."""
+
+    index: int
+    channel: bytes
+    raw: bytes
+    alone: bool
+
+
 class Sending:
     """The way in of one broker."""
 
@@ -53,18 +62,23 @@ class Sending:
         """Store the messages; return those that no queue is bound for or that Redis would not take."""
         if len(messages) == 1 and not self._unsure:
             message = messages[0]
-            if not message.exchange and message.due <= now:
+            if not message.exchange and message.due <= now and not self._exchanges.expiring:
                 self._publish_one(message, now)
                 return []
         if not messages:
             return []
         refusals: list[Refusal] = []
-        addressed, again = self._address(messages, now, refusals)
+        told: list[Told] = []
+        addressed, again = self._address(messages, now, refusals, told)
         try:
             if again or any(item.due > now for item in addressed):
                 refusals += self._scripted(addressed, again, now)
             else:
                 refusals += self._plain(addressed)
+            if told:
+                refusals += self._tell(messages, told)
+            if self._exchanges.expiring:
+                self._exchanges.keep({item.queue for item in addressed})
         except OperationalError as error:
             if getattr(error, "maybe_done", True):
                 self._remember(messages, addressed)
@@ -103,7 +117,7 @@ class Sending:
     # --- addresses -----------------------------------------------------------------------------------------
 
     def _address(
-        self, messages: Sequence[Message], now: float, refusals: list[Refusal]
+        self, messages: Sequence[Message], now: float, refusals: list[Refusal], told: list[Told]
     ) -> tuple[list[Addressed], bool]:
         """Return where everything goes, and whether some of it may be stored already."""
         addressed: list[Addressed] = []
@@ -114,8 +128,10 @@ class Sending:
                 again = True
                 addressed += [item._replace(index=index) for item in known[1]]
                 continue
-            queues = self._exchanges.route(message)
-            if not queues:
+            queues, channel = self._exchanges.route(message)
+            if channel:
+                told.append(Told(index, channel, marked(pack(message, now)), alone=not queues))
+            elif not queues:
                 refusals.append(Refusal(index, unroutable(message)))
             addressed += [self.address(message, queue, now, index) for queue in queues]
         return addressed, again
@@ -170,6 +186,18 @@ class Sending:
             if isinstance(answer, Exception)
             for item in chunk
         ]
+
+    def _tell(self, messages: Sequence[Message], told: Sequence[Told]) -> list[Refusal]:
+        """Publish on the channels of fanout exchanges, where Celery's workers listen; refuse what nobody gets."""
+        refusals = []
+        for item, answer in zip(
+            told, self._client.pipeline([("PUBLISH", item.channel, item.raw) for item in told]), strict=True
+        ):
+            if isinstance(answer, Exception):
+                raise answer
+            if not answer and item.alone:
+                refusals.append(Refusal(item.index, unroutable(messages[item.index])))
+        return refusals
 
     def _scripted(self, addressed: Sequence[Addressed], again: bool, now: float) -> list[Refusal]:
         for chunk in _chunks(addressed):

@@ -14,7 +14,7 @@ from umbel.core.message import End, Message, Part, Record, Settlement
 from umbel.core.states import READY_STATES
 from umbel.engines.redis.connection import Client
 from umbel.engines.redis.dead import letter_of, letter_of_raw
-from umbel.engines.redis.envelopes import Counts, Tag, deliver, read_counts, repack
+from umbel.engines.redis.envelopes import Counts, Tag, deliver, marked, read_counts, repack
 from umbel.engines.redis.exchanges import Exchanges, unroutable
 from umbel.engines.redis.keys import Keys
 from umbel.engines.redis.scripts import COMMIT
@@ -167,11 +167,12 @@ class Settling:
         return ["record", record.id, whole_seconds(record.expires, now), record.meta, final]
 
     def _publish(self, message: Message, now: float) -> list[Any]:
-        queues = self._exchanges.route(message)
-        if not queues:
-            item = self._sending.address(message, message.queue, now)
-            return ["dead", letter_of(message, item.raw, str(unroutable(message)), now)]
+        queues, channel = self._exchanges.route(message)
         args: list[Any] = []
+        if not queues or channel:
+            item = self._sending.address(message, message.queue, now)
+            letter = b"" if queues else letter_of(message, item.raw, str(unroutable(message)), now)
+            args += ("tell", channel, marked(item.raw), letter) if channel else ("dead", letter)
         for queue in queues:
             item = self._sending.address(message, queue, now)
             if item.due:

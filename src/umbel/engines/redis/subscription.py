@@ -27,8 +27,10 @@ class Subscription:
     everything else may be called from any thread and never fails: what is wrong is for `receive` to tell.
     """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, *, patterns: bool = False) -> None:
         self._client = client
+        #: Whether channels are patterns of their names, as glob has them.
+        self._p = "P" if patterns else ""
         self._lock = threading.Lock()
         self._channels: set[bytes] = set()
         self._link: Link | None = None
@@ -86,6 +88,7 @@ class Subscription:
         """Send a command about channels where there is a connection; a new one is told of all channels anyway."""
         if self._link is None or self._pid != os.getpid():
             return
+        command = self._p + command
         try:
             for first in range(0, len(channels), _CHUNK):
                 self._link.send(command, *channels[first : first + _CHUNK])
@@ -106,10 +109,10 @@ class Subscription:
             if reply is NOTHING:
                 break
             self._heard = time.monotonic()
-            if isinstance(reply, list) and len(reply) == 3 and reply[1] in self._channels:
-                if reply[0] == b"message":
-                    heard.append((reply[1], reply[2]))
-                elif reply[0] == b"subscribe":
+            if isinstance(reply, list) and len(reply) >= 3 and reply[1] in self._channels:
+                if reply[0] in (b"message", b"pmessage"):
+                    heard.append((reply[1], reply[-1]))
+                elif reply[0] in (b"subscribe", b"psubscribe"):
                     heard.append((reply[1], None))
         return heard
 

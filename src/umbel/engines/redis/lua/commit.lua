@@ -1,6 +1,6 @@
 -- owner, call, then for each settlement: list, number, how many of the arguments that follow are its effects:
 --   record <id> <seconds> <meta> <final> · push <list> <envelope> · front <list> <envelope> ·
---   wait <list> <envelope> <due> · dead <letter> ·
+--   wait <list> <envelope> <due> · dead <letter> · tell <channel> <envelope> <letter if nobody hears it, or ''> ·
 --   park <due> (the message itself) ·
 --   part <group> <index> <payload> <size> <effects of its body> (with how many they are)
 -- Answers the numbers of those that were not held, nothing of which is applied.
@@ -14,6 +14,11 @@ function effects.push(n) redis.call('LPUSH', P .. ARGV[n], ARGV[n + 1]) return n
 function effects.front(n) redis.call('RPUSH', P .. ARGV[n], ARGV[n + 1]) return n + 2 end
 function effects.wait(n) schedule(ARGV[n], ARGV[n + 1], ARGV[n + 2]) return n + 3 end
 function effects.park(n, list, raw) schedule(list, raw, ARGV[n]) return n + 1 end
+function effects.tell(n)
+  -- Celery's workers hear it; a letter stands for: nobody else does.
+  if redis.call('PUBLISH', ARGV[n], ARGV[n + 1]) == 0 and ARGV[n + 2] ~= '' then bury(ARGV[n + 2]) end
+  return n + 3
+end
 function effects.dead(n) bury(ARGV[n]) return n + 1 end
 
 local function apply(n, last, list, raw)
