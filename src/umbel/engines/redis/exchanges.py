@@ -72,15 +72,16 @@ class Exchanges:
             self.fanouts[queue.name] = fanouts
         # kombu's queues at a fanout exchange are ears, no lists: these are kept apart from theirs.
         commands += [("SADD", self._keys.fanout_queues(exchange), queue.name) for exchange in fanouts]
+        parts = [name for _, name in self._keys.lists_of([queue.name])]
+        parts += [b"\0" + exchange.encode() for exchange in fanouts]
         for exchange, kind, key in queue.routes():
-            if kind != "fanout":
-                member = self._keys.sep.join((key.encode(), _pattern(kind, key), queue.name.encode()))
-                commands.append(("SADD", self._keys.binding(exchange), member))
-                if not queue.auto_delete and queue.expires is None:
-                    commands.append(("SADD", self._keys.permanent_binding(exchange), member))
+            # Of a fanout too: a Celery producer that was not told the exchange's type takes it for a direct one.
+            member = self._keys.sep.join((key.encode(), _pattern(kind, key), queue.name.encode()))
+            commands.append(("SADD", self._keys.binding(exchange), member))
+            parts.append(b"\1%b\0%b" % (exchange.encode(), member))
+            if not queue.auto_delete and queue.expires is None:
+                commands.append(("SADD", self._keys.permanent_binding(exchange), member))
         if isinstance(queue, Broadcast):
-            parts = [name for _, name in self._keys.lists_of([queue.name])]
-            parts += [b"\0" + exchange.encode() for exchange in fanouts]
             commands.append(("SADD", self._keys.key(b"umbel.copy." + queue.name.encode()), *parts))
             commands.append(("ZADD", self._keys.key(b"umbel.copies"), "NX", 0, queue.name))
         expires = _expires(queue)

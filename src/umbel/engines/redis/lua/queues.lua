@@ -1,10 +1,14 @@
 -- Copies of Broadcast queues: zset `umbel.copies`, queue → until when it is kept (0: nobody has looked yet). What is to
--- be deleted with one stands in the set `umbel.copy.<queue>`: its lists, and `\0<exchange>` for each that it hears.
+-- be deleted with one stands in the set `umbel.copy.<queue>`: its lists, `\0<exchange>` for each that it hears, and
+-- `\1<exchange>\0<binding>` as kombu keeps it.
 local function remove_copy(queue)
   local parts = P .. 'umbel.copy.' .. queue
   for _, part in ipairs(redis.call('SMEMBERS', parts)) do
     if string.sub(part, 1, 1) == '\0' then
       redis.call('SREM', P .. 'umbel.fanout.' .. string.sub(part, 2), queue)
+    elseif string.sub(part, 1, 1) == '\1' then
+      local cut = string.find(part, '\0', 1, true)
+      redis.call('SREM', P .. '_kombu.binding.' .. string.sub(part, 2, cut - 1), string.sub(part, cut + 1))
     else
       redis.call('DEL', P .. part)
       for _, owner in ipairs(redis.call('ZRANGE', P .. 'umbel.owners', 0, -1)) do
