@@ -53,6 +53,8 @@ class Delivery(Message, gc=False):
     former_owner: str = ""
     #: When the message was published (epoch seconds); 0 where the broker does not keep it.
     published: float = 0.0
+    #: The broker has delivered it before and does not know how far that went: it may have run to its end.
+    doubtful: bool = False
 
 
 class Record(msgspec.Struct, gc=False):

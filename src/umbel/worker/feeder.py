@@ -14,6 +14,7 @@ from umbel.app.execution import Job
 from umbel.app.traits import traits_of
 from umbel.core.errors import OperationalError
 from umbel.core.message import Delivery, End, Settlement
+from umbel.core.states import READY_STATES
 from umbel.engine.clock import Clock
 from umbel.engine.failpoints import failpoint
 from umbel.engine.seam import Broker, Lease, Store
@@ -243,6 +244,11 @@ class Feeder(Service):
     def _admit(self, deliveries: Sequence[Delivery], into: deque[Admitted]) -> None:
         now = self.clock.now()
         revoked = self.store.revoked([d.id for d in deliveries]) if self.store is not None else set()
+        ended = self._ended(deliveries, now)
+        if ended:
+            # The worker that ran them was killed, or cut off, before the broker took in that they had ended.
+            self.settler.put([Settlement(d.tag, d.token) for d in deliveries if d.id in ended])
+            deliveries = [d for d in deliveries if d.id not in ended]
         tasks = self.app.tasks
         # Of most tasks nothing has to be looked at but when they expire.
         free = {task for task in {d.task for d in deliveries} if task in tasks and not self._rates.limits(task)}
@@ -260,6 +266,13 @@ class Feeder(Service):
                 self._park(delivery, now)
                 continue
             into.append(Admitted(delivery, verdict, text))
+
+    def _ended(self, deliveries: Sequence[Delivery], now: float) -> set[str]:
+        """Return the ids of doubtful deliveries whose task has a final state: they must not run again."""
+        doubtful = [delivery.id for delivery in deliveries if delivery.doubtful]
+        if not doubtful or self.store is None:
+            return set()
+        return {id_ for id_, record in self.store.get(doubtful, now).items() if record.state in READY_STATES}
 
     def _offer(self, delivery: Delivery, now: float, into: deque[Admitted]) -> None:
         """Deal with a task that this worker does not know: others may, so it goes back before it is given up."""
