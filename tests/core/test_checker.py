@@ -206,3 +206,10 @@ def test_all_has_to_be_done_in_time_after_a_cut_is_mended() -> None:
 def test_what_was_sent_twice_on_purpose_may_run_twice() -> None:
     events = [*published("a"), *ran(pid=9), *ran(t=2.0)]
     assert violations(events, GOOD, Rules(may_repeat=frozenset("a"))) == []
+
+
+def test_an_early_acknowledgement_that_was_lost_with_its_connection_explains_a_repeat() -> None:
+    rules = Rules(late=False, lost_acks=True)
+    events = [*published("a"), *ran(pid=9), event("cut", t=1.05), event("mended", t=1.5), *ran(t=2.0)]
+    assert violations(events, GOOD, rules) == []
+    assert "no kill hit its run" in violations([*published("a"), *ran(pid=9), *ran(t=2.0)], GOOD, rules)[0]

@@ -46,6 +46,8 @@ class Rules:
     may_repeat: frozenset[str] = frozenset()
     #: The broker refuses what a run says whose lease has passed to another; else the first word counts.
     fenced: bool = True
+    #: An acknowledgement may be lost with its connection: early ones repeat too, where a kill or a cut explains it.
+    lost_acks: bool = False
     #: Seconds after the end of a cut in which what was held before may still begin.
     aftermath: float = 3.0
 
@@ -186,7 +188,7 @@ def _repeats(verdict: Verdict, id: str, runs: list[Run], hit: set[Run], rules: R
     ordered = sorted(runs, key=lambda run: run.start)
     if id in rules.may_repeat:
         return
-    if not rules.late:
+    if not rules.late and not rules.lost_acks:
         verdict.violations.append(f"I3 {id} is acknowledged early and ran {len(runs)} times")
     for run in ordered[:-1]:
         if run not in hit:

@@ -33,6 +33,8 @@ class Deployment:
     settings: dict[str, Any] = field(default_factory=dict)
     #: Results of runs whose lease has passed to another are refused.
     fenced: bool = True
+    #: The end of a lease is a word on a connection, which may be lost with it.
+    lost_acks: bool = False
     #: Counts the messages that wait or are held; None asks the broker through umbel.
     count: Callable[[], int] | None = None
     #: The server to kill, stop and freeze.
@@ -70,7 +72,9 @@ def on_rabbitmq(
         states = "name, messages_ready, messages_unacknowledged, consumers"
         return address.evaluate(f'rabbit_amqqueue:info_all(<<"{vhost}">>, [{states}]).') + redis_keys(backend)
 
-    return Deployment("rabbitmq", url, backend, settings or {}, fenced=False, count=count, server=server, tell=tell)
+    return Deployment(
+        "rabbitmq", url, backend, settings or {}, fenced=False, lost_acks=True, count=count, server=server, tell=tell
+    )
 
 
 def redis_keys(url: str) -> str:

@@ -368,7 +368,7 @@ class Lab:
     def verdict(self, rules: Rules | None = None) -> Verdict:
         """Check the whole history."""
         ids = list(dict.fromkeys(self.journal.ids("intended")))
-        rules = replace(rules or Rules(), fenced=self.deployment.fenced)
+        rules = replace(rules or Rules(), fenced=self.deployment.fenced, lost_acks=self.deployment.lost_acks)
         verdict = check(self.journal.events(), self.finals(ids), rules, left=self.left())
         print(verdict)
         return verdict

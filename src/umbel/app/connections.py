@@ -62,6 +62,9 @@ def broker_options(conf: Any, url: str) -> dict[str, Any]:
         options["ssl"] = conf.broker_use_ssl
     if family == _AMQP and conf.broker_failover_strategy:
         options["failover_strategy"] = conf.broker_failover_strategy
+    if family:
+        # Where a message's name is in its body, the engine has to decode that.
+        options["accept_content"] = conf.accept_content
     return {**options, **conf.broker_transport_options}
 
 

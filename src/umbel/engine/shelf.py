@@ -9,27 +9,22 @@ the acknowledgement, is known by (id, generation, queue) and its attempt (`core/
 
 from __future__ import annotations
 
-import hashlib
-import os
-import socket
-import tempfile
 import threading
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
 
 from umbel.core.attempts import attempt_of, with_attempt
-from umbel.core.errors import ImproperlyConfigured, OperationalError
+from umbel.core.errors import OperationalError
 from umbel.core.message import EARLY, Delivery, Depth, End, Settlement, Stage
 from umbel.engine.holdings import Holdings, Kept, Key, OnShelf, key_of
-from umbel.engine.registry import open_engine
 from umbel.engine.seam import Broker, DeadLetters, Engine, Lease, Store
+from umbel.engine.shelf_file import open_shelf_file
 
 __all__ = ["HOLD", "Shelved", "shelve"]
 
@@ -164,7 +159,8 @@ class Shelved:
         lease = Lease((), owner, len(once), self._seconds.get(owner, 30.0))
         taken = self._shelf.adopt(lease, [self._labelled(k) for k in once], now)
         del self._unsure[owner]
-        found: dict[Key, Delivery] = {key_of(self._unlabelled(d)): d for d in taken}
+        skipped = len(self._prefix)
+        found: dict[Key, Delivery] = {(d.id, d.generation, d.queue[skipped:]): d for d in taken}
         copies = []
         for k in kept:
             k.doubtful = False
@@ -371,33 +367,9 @@ def shelve(engine: Engine, results: Engine | None = None) -> Engine:
         engine = replace(engine, dead=_Forgetting(engine.dead, results.store))
     if engine.broker is None or engine.caps.remembers:
         return engine
-    shelf: Engine | Callable[[], Engine] = partial(_open_file, engine.url)
+    shelf: Engine | Callable[[], Engine] = partial(open_shelf_file, engine.url)
     if results is not None and results.broker is not None and results.caps.remembers and results.caps.shared:
         shelf = results
     scope = urlsplit(engine.url.partition(";")[0]).path.strip("/")
     broker = Shelved(engine.broker, shelf, dead=engine.dead, scope=scope)
     return replace(engine, broker=broker, caps=replace(engine.caps, remembers=True))
-
-
-def _open_file(url: str) -> Engine:
-    # One file for each broker and host: home directories may be shared by many.
-    name = hashlib.sha256(f"{socket.gethostname()}\0{url}".encode()).hexdigest()[:16]
-    return open_engine(f"sqlite:///{_directory()}/shelf-{name}.db")
-
-
-def _directory() -> Path:
-    """Return a directory of this user that outlives the process, made if need be."""
-    tried = Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "umbel"
-    user = os.getuid() if hasattr(os, "getuid") else "user"
-    path = tried
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        usable = os.access(path, os.W_OK | os.X_OK)
-    except OSError:
-        usable = False
-    if not usable:
-        path = Path(tempfile.gettempdir()) / f"umbel-{user}"
-        path.mkdir(mode=0o700, exist_ok=True)
-    if hasattr(os, "getuid") and path.lstat().st_uid != os.getuid():
-        raise ImproperlyConfigured(f"{path} belongs to another user; set XDG_STATE_HOME to a directory of your own")
-    return path

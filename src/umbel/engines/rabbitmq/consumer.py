@@ -228,7 +228,7 @@ class Consumer:
                 source = self._subscriptions.arrived(read_consumer(content[0])[0])
                 if source is None:
                     continue
-                arrived = read_delivery(source.queue, content)
+                arrived = read_delivery(source.queue, content, self._location.accept_content)
                 self._open[arrived.number] = None
                 arrived.delivery.doubtful = arrived.redelivered
                 held = Held(arrived.delivery, arrived.number, source, self.epoch, arrived.handed_out)

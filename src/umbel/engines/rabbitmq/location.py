@@ -9,7 +9,9 @@ from difflib import get_close_matches
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
+from umbel.core.envelope import JSON_ONLY
 from umbel.core.errors import ImproperlyConfigured, NotSupportedError
+from umbel.core.serialization import accept_set
 
 __all__ = ["OPTIONS", "Address", "Location", "locate"]
 
@@ -29,6 +31,7 @@ OPTIONS: dict[str, str] = {
     "ssl_keyfile": "file with its private key (also keyfile)",
     "ssl_cert_reqs": "CERT_REQUIRED (default), CERT_OPTIONAL or CERT_NONE (also cert_reqs)",
     "ssl_server_hostname": "the name that the certificate must show (default: the host of the URL)",
+    "accept_content": "serializers whose bodies may be decoded to find a protocol 1 message's name (default: json)",
     "delay_queue_type": "type of the queues that hold delayed messages: quorum (default, as Celery's) or classic",
     "failover_strategy": "order in which several hosts are tried: round-robin (default) or shuffle",
 }
@@ -76,6 +79,8 @@ class Location:
     tls: Mapping[str, Any] = field(default_factory=dict)
     delay_queue_type: str = "quorum"
     shuffle: bool = False
+    #: What bodies may be decoded in order to find a message's name there (mime types; protocol 1).
+    accept_content: frozenset[str] = JSON_ONLY
 
 
 def locate(url: str, options: Mapping[str, Any]) -> Location:
@@ -108,6 +113,7 @@ def locate(url: str, options: Mapping[str, Any]) -> Location:
         client_properties=_mapping(given, "client_properties"),
         tls=tls or {},
         delay_queue_type=_choice(given, "delay_queue_type", ("quorum", "classic")),
+        accept_content=accept_set(given["accept_content"]) if given.get("accept_content") else JSON_ONLY,
         shuffle=_choice(given, "failover_strategy", ("round-robin", "shuffle")) == "shuffle",
     )
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from struct import Struct
 from typing import Any
 
 import msgspec
 
 from umbel.core import json_types
-from umbel.core.envelope import upgrade_head
+from umbel.core.envelope import JSON_ONLY, upgrade_head
 from umbel.core.errors import DecodeError, EncodeError
 from umbel.core.head import Quarantined
 from umbel.core.head_reader import parse_time, show
@@ -126,8 +126,11 @@ def read_consumer(arguments: bytes) -> tuple[bytes, int]:
     return arguments[1:end], int(_read_long(arguments, end)[0])
 
 
-def read_delivery(queue: str, content: Content) -> Arrived:
-    """Return what a content of basic.deliver on `queue` is; never raises for what is in it."""
+def read_delivery(queue: str, content: Content, accept: Collection[str] = JSON_ONLY) -> Arrived:
+    """Return what a content of basic.deliver on `queue` is; never raises for what is in it.
+
+    A protocol 1 message has its name in the body, which is decoded if `accept` allows that.
+    """
     arguments, raw, body = content
     at = 1 + arguments[0]
     (number,) = _read_long(arguments, at)
@@ -159,7 +162,7 @@ def read_delivery(queue: str, content: Content) -> Arrived:
         reason = f"the message has {len(head)} bytes of headers and {len(body)} of body, more than the limit"
         return Arrived(Delivery("", "", queue, head, body), number, redelivered, reason=reason)
     arrived = Arrived(Delivery("", "", queue, head, body), number, redelivered)
-    arrived.reason = _name(arrived.delivery, headers)
+    arrived.reason = _name(arrived.delivery, headers, accept)
     if not arrived.reason:
         _fill(arrived, headers, properties, added)
     return arrived
@@ -183,10 +186,10 @@ def _is_level(queue: Any) -> bool:
     return isinstance(queue, str) and queue.startswith("celery_delayed_")
 
 
-def _name(delivery: Delivery, headers: dict[str, Any]) -> str:
+def _name(delivery: Delivery, headers: dict[str, Any], accept: Collection[str]) -> str:
     """Fill in id and task, from the body of a protocol 1 message if need be; return what is wrong, or ""."""
     if headers.get("task") is None:
-        head = upgrade_head(delivery.head, delivery.body)
+        head = upgrade_head(delivery.head, delivery.body, accept)
         if isinstance(head, Quarantined):
             return head.reason
         delivery.head = head

@@ -10,10 +10,11 @@ import base64
 import itertools
 import os
 import uuid
+from collections.abc import Collection
 
 import msgspec
 
-from umbel.core.envelope import read_envelope, write_envelope
+from umbel.core.envelope import JSON_ONLY, read_envelope, write_envelope
 from umbel.core.head import Quarantined
 from umbel.core.head_reader import parse_time, read_head
 from umbel.core.limits import DEFAULT_LIMITS
@@ -159,9 +160,14 @@ def read_counts(raw: bytes) -> Counts:
     return properties.umbel or _EMPTY
 
 
-def deliver(raw: bytes, queue: str, number: int, name: bytes, note: bytes = b"") -> Delivery | Quarantined:
-    """Return the delivery of an envelope that was leased from list `name`, or why it is no message. Never raises."""
-    delivery = _deliver_usual(raw, queue) or _deliver_any(raw, queue)
+def deliver(
+    raw: bytes, queue: str, number: int, name: bytes, note: bytes = b"", accept: Collection[str] = JSON_ONLY
+) -> Delivery | Quarantined:
+    """Return the delivery of an envelope that was leased from list `name`, or why it is no message. Never raises.
+
+    A protocol 1 message has its name in the body, which is decoded if `accept` allows that.
+    """
+    delivery = _deliver_usual(raw, queue) or _deliver_any(raw, queue, accept)
     if isinstance(delivery, Quarantined):
         return delivery
     bumps = _noted(delivery, note) if note else 0
@@ -212,9 +218,9 @@ def _filled(headers: _Headers, properties: _Properties, queue: str, head: bytes,
     return delivery
 
 
-def _deliver_any(raw: bytes, queue: str) -> Delivery | Quarantined:
+def _deliver_any(raw: bytes, queue: str, accept: Collection[str]) -> Delivery | Quarantined:
     """The tolerant way: protocol 1, bodies that are text, odd spellings; or the reason why it is no message."""
-    parts = read_envelope(raw)
+    parts = read_envelope(raw, accept)
     if isinstance(parts, Quarantined):
         return parts
     head, body = parts

@@ -72,6 +72,7 @@ class Leasing:
         self._both = [keys.prefix, client.result_prefix]
         self._revocations = revocations
         self._calls = {kind: Calls() for kind in ("lease", "recover", "adopt")}
+        self._accept = client.location.accept_content
         self._turn = 0
         self._pid = os.getpid()
         #: Owner → (its queues, until when they are known at the server).
@@ -171,7 +172,7 @@ class Leasing:
         queue = self._queue_of.get(name)
         if queue is None:
             queue = self._queue_of[name] = self._keys.queue_of(name)
-        delivery = deliver(raw, queue, number, name, note)
+        delivery = deliver(raw, queue, number, name, note, self._accept)
         if isinstance(delivery, Quarantined):
             return Tag(number, name, 0), raw, delivery.reason
         return delivery

@@ -27,9 +27,9 @@ _REMEMBERED, _REMEMBERED_FOR = 20_000, 120.0
 
 
 class Addressed(NamedTuple):
-    """An envelope and the queue it goes to; `index` is the place of its message in the batch."""
+    """An envelope and the queue it goes to; `place` is where its message stands in the batch."""
 
-    index: int
+    place: int
     queue: str
     list: bytes
     raw: bytes
@@ -39,7 +39,7 @@ class Addressed(NamedTuple):
 class Told(NamedTuple):
     """An envelope for the channel of a fanout exchange; `alone`: no queue of umbel's is bound there."""
 
-    index: int
+    place: int
     channel: bytes
     raw: bytes
     alone: bool
@@ -126,7 +126,7 @@ class Sending:
             known = self._unsure.get(id(message))
             if known is not None and known[0] is message:
                 again = True
-                addressed += [item._replace(index=index) for item in known[1]]
+                addressed += [item._replace(place=index) for item in known[1]]
                 continue
             queues, channel = self._exchanges.route(message)
             if channel:
@@ -146,7 +146,7 @@ class Sending:
     def _remember(self, messages: Sequence[Message], addressed: Sequence[Addressed]) -> None:
         by_index: dict[int, list[Addressed]] = {}
         for item in addressed:
-            by_index.setdefault(item.index, []).append(item)
+            by_index.setdefault(item.place, []).append(item)
         with self._lock:
             for index, items in by_index.items():
                 self._unsure[id(messages[index])] = (messages[index], items, time.monotonic())
@@ -181,7 +181,7 @@ class Sending:
         if failed and len(failed) == len(pushes):
             raise failed[0]
         return [
-            Refusal(item.index, answer)
+            Refusal(item.place, answer)
             for (_, chunk), answer in zip(pushes, answers, strict=False)
             if isinstance(answer, Exception)
             for item in chunk
@@ -196,7 +196,7 @@ class Sending:
             if isinstance(answer, Exception):
                 raise answer
             if not answer and item.alone:
-                refusals.append(Refusal(item.index, unroutable(messages[item.index])))
+                refusals.append(Refusal(item.place, unroutable(messages[item.place])))
         return refusals
 
     def _scripted(self, addressed: Sequence[Addressed], again: bool, now: float) -> list[Refusal]:

@@ -133,7 +133,7 @@ class Settling:
         counts = read_counts(raw)
         if end is End.DEAD:
             queue = self._keys.queue_of(tag.list)
-            found = deliver(raw, queue, 0, b"")
+            found = deliver(raw, queue, 0, b"", accept=self._client.location.accept_content)
             id_ = "" if isinstance(found, Quarantined) else found.id
             return ["dead", letter_of_raw(raw, queue, settlement.reason, now, id_=id_, crashes=counts.crashes)]
         counts = Counts(

@@ -203,8 +203,8 @@ class Places:
         with self._lock:
             if self._pid != os.getpid():
                 # The connections belong to the parent: closing our ends of them says nothing to the server.
-                for place in self._places.values():
-                    place.close()
+                for inherited in self._places.values():
+                    inherited.close()
                 self._places, self._pid = {}, os.getpid()
             place = self._places.get(owner)
             if place is None:

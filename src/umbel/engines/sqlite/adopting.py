@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sqlite3
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
@@ -18,6 +19,11 @@ INSERT INTO message (id, generation, queue, task, priority, due, expires, publis
                      body, seq)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, max(?, coalesce((SELECT max(seq) FROM message), 0) + 1))
 ON CONFLICT (id, generation, queue) DO NOTHING RETURNING seq"""
+
+_INSERT_NEW = """
+INSERT INTO message (id, generation, queue, task, priority, due, expires, published, crashes, offers, token, head,
+                     body, seq)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id, generation, queue) DO NOTHING"""
 
 _OUTLIVED = """
 SELECT l.owner, l.seq FROM message AS m CROSS JOIN lease AS l ON l.seq = m.seq
@@ -46,6 +52,10 @@ def adopt(
     """
     owner = leases.keep_owner(connection, lease.owner, now + lease.seconds)
     first = queues.reserve(now, len(deliveries))
+    if not careful and len(deliveries) > 1:
+        whole = _store_new(connection, deliveries, owner, queues, first, now)
+        if whole is not None:
+            return whole
     taken: list[Delivery] = []
     for place, delivery in enumerate(deliveries):
         stored = _storable(delivery) if careful else delivery
@@ -56,15 +66,44 @@ def adopt(
     return taken
 
 
+def _store_new(
+    connection: sqlite3.Connection,
+    deliveries: Sequence[Delivery],
+    owner: int,
+    queues: messages.Queues,
+    first: int,
+    now: float,
+) -> list[Delivery] | None:
+    """Store messages of which none is stored yet, as nearly always; None, with nothing changed, where one is."""
+    first = max(first, (connection.execute("SELECT max(seq) FROM message").fetchone()[0] or 0) + 1)
+    numbers = {name: queues.create(connection, name) for name in {delivery.queue for delivery in deliveries}}
+    rows = [(*_values(d, numbers[d.queue], now), first + place) for place, d in enumerate(deliveries)]
+    connection.execute("SAVEPOINT new")
+    if connection.executemany(_INSERT_NEW, rows).rowcount != len(rows):
+        connection.execute("ROLLBACK TO new")
+        connection.execute("RELEASE new")
+        return None
+    connection.execute("RELEASE new")
+    connection.executemany(
+        "INSERT INTO lease VALUES (?, ?, ?, ?, ?)",
+        [(owner, first + place, d.token, d.ticket, d.former_owner) for place, d in enumerate(deliveries)],
+    )
+    return [msgspec.structs.replace(d, tag=first + place) for place, d in enumerate(deliveries)]
+
+
+def _values(delivery: Delivery, queue: int, now: float) -> tuple[Any, ...]:
+    return (
+        *(delivery.id, delivery.generation, queue, delivery.task, delivery.priority, delivery.due),
+        *(delivery.expires, delivery.published or now, delivery.crashes, delivery.offers, delivery.token),
+        *(delivery.head, delivery.body),
+    )
+
+
 def _store(
     connection: sqlite3.Connection, delivery: Delivery, owner: int, queue: int, number: int, now: float
 ) -> tuple[int, int]:
     """Return tag and token under which `owner` holds the message now; zeros when somebody else has it."""
-    values = (
-        *(delivery.id, delivery.generation, queue, delivery.task, delivery.priority, delivery.due),
-        *(delivery.expires, delivery.published or now, delivery.crashes, delivery.offers, delivery.token),
-        *(delivery.head, delivery.body, number),
-    )
+    values = (*_values(delivery, queue, now), number)
     added = connection.execute(_INSERT, values).fetchall()
     if not added and _end_outlived(connection, delivery, queue):
         added = connection.execute(_INSERT, values).fetchall()

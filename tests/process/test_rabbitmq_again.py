@@ -1,0 +1,31 @@
+"""RabbitMQ delivers a message again whose run has ended, since the acknowledgement was lost with its worker."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.process.lab import Lab, wait
+from umbel.core.message import Record
+from umbel.engine.registry import open_engine
+from umbel.engine.seam import Lease
+
+pytestmark = pytest.mark.timeout(90)
+
+
+def test_a_message_whose_task_has_a_final_state_does_not_run_again(rabbit_lab: Lab) -> None:
+    lab = rabbit_lab
+    ended = lab.send("lab.work", 0.0)
+    engine = open_engine(lab.deployment.broker)
+    assert engine.broker is not None
+    held = engine.broker.lease(Lease(("celery",), "killed", 1, 30.0), time.time(), 10.0)
+    assert [delivery.id for delivery in held] == [ended]
+    assert lab.app.store is not None
+    lab.app.store.put([Record(ended, "SUCCESS", b'{"status": "SUCCESS", "result": 1}')], time.time())
+    engine.close()
+    fresh = lab.send("lab.work", 0.0)
+    lab.worker("-c", "1")
+    lab.wait_states([fresh])
+    wait(lambda: lab.left() == 0, 10, "the queue to be empty")
+    assert lab.journal.ids("start") == [fresh]
