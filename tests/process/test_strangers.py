@@ -256,6 +256,14 @@ def test_revoking_with_terminate_kills_what_runs_and_it_stays_revoked(lab: Lab) 
     assert lab.journal.ids("start").count(id) == 1
 
 
+def test_a_task_that_its_executor_is_about_to_begin_is_terminated_too(lab: Lab) -> None:
+    lab.worker("-c", "1", UMBEL_FAILPOINTS="start.after=sleep(1)", UMBEL_FAILPOINTS_IN="consumer")
+    id = lab.send("lab.work", 30.0)
+    wait(lambda: lab.app.AsyncResult(id).lifecycle == "started", 10, "that it has started, as everybody sees it")
+    lab.app.control.revoke(id, terminate=True)
+    assert lab.wait_states([id], 10)[id].state == "REVOKED"
+
+
 def test_revoking_a_running_task_without_terminate_lets_it_end_and_gives_one_terminal_state(lab: Lab) -> None:
     lab.worker("-c", "1")
     id = lab.send("lab.work", 1.0)

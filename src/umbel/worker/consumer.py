@@ -392,4 +392,6 @@ def _settlement(delivery: Delivery, report: Report) -> Settlement:
 
 
 def _again(assigned: Assigned) -> Admitted:
+    if assigned.doomed:
+        return Admitted(assigned.delivery, "revoked", "revoked")
     return Admitted(assigned.delivery, assigned.concluding, assigned.verdict_text if assigned.concluding else "")

@@ -48,6 +48,8 @@ class Assigned:
     verdict_text: str = ""
     #: The verdict this job carries already (a conclusion, not a run).
     concluding: str = ""
+    #: The signal that is to end it as soon as it begins: it was terminated before (0 = it was not).
+    doomed: int = 0
 
 
 @dataclass(slots=True)

@@ -56,16 +56,25 @@ class Overseer:
                 self.kill(member, signal.SIGURG)
 
     def terminate(self, ids: set[str], signum: int) -> list[str]:
-        """Kill the executors that run these tasks; the tasks end as REVOKED. Return the ids that were running."""
+        """Kill the executors that run these tasks, or are about to; the tasks end as REVOKED. Return their ids."""
         found = []
         for member in list(self.crew.members.values()):
-            current = member.slot.running()
             for assigned in list(member.assigned.values()):
-                if assigned.delivery.id in ids and runs(assigned, current):
-                    found.append(assigned.delivery.id)
-                    assigned.verdict, assigned.verdict_text = "terminated", signal.Signals(signum).name
-                    self.kill(member, signal.SIGKILL if signum == signal.SIGTERM else signum)
+                if assigned.delivery.id not in ids or assigned.concluding:
+                    continue
+                found.append(assigned.delivery.id)
+                # Everybody can see that it has started before its executor has begun it.
+                assigned.doomed = signum
+                if runs(assigned, member.slot.running()):
+                    self._end(member, assigned)
         return found
+
+    def _end(self, member: Member, assigned: Assigned) -> None:
+        signum, assigned.doomed = assigned.doomed, 0
+        if not signum:
+            return
+        assigned.verdict, assigned.verdict_text = "terminated", signal.Signals(signum).name
+        self.kill(member, signal.SIGKILL if signum == signal.SIGTERM else signum)
 
     def _watch(self, member: Member, now: float) -> None:
         if not member.ready:
@@ -76,7 +85,9 @@ class Overseer:
         if current is None or assigned is None:
             return
         lasted = now - current[1]
-        if assigned.hard and lasted > assigned.hard:
+        if assigned.doomed:
+            self._end(member, assigned)
+        elif assigned.hard and lasted > assigned.hard:
             self._over_time(member, assigned, lasted - assigned.hard)
         elif self.local is None and lasted > _RECALL_AFTER:
             member.blocked_by = assigned.number
