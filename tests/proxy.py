@@ -151,6 +151,9 @@ class Proxy:
         if self._thread.is_alive():
             self._order(lambda: setattr(self, "_closing", True))
             self._thread.join(5)
+        # Not the thread closes these: it may see the order, and end, before the bell rings.
+        self._bell.close()
+        self._ringer.close()
 
     def __enter__(self) -> Self:
         return self
@@ -224,8 +227,6 @@ class Proxy:
         self._end_all(reset=True)
         self._unlisten()
         self._selector.close()
-        self._bell.close()
-        self._ringer.close()
 
     def _arrange(self) -> float | None:
         """Listen to the sockets that there is room for; return how long nothing else has to be done."""

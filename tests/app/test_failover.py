@@ -145,6 +145,7 @@ def test_settings_of_connections_become_options_of_the_engine(make_app: MakeApp)
         "heartbeat": 20,
         "login_method": "EXTERNAL",
         "ssl": {"ca_certs": "/ca.pem"},
+        "accept_content": ("json",),
     }
     assert broker_options(app.conf, "redis://h/0")["socket_connect_timeout"] == 2.5
     with pytest.raises(ImproperlyConfigured, match="broker_use_ssl"):
@@ -161,12 +162,18 @@ def test_settings_of_results_in_redis_become_options_of_its_engine(make_app: Mak
     )
     mine = {"socket_timeout": 7.0, "password": "pw", "ssl": {"ssl_cert_reqs": "none"}}
     assert backend_options(app.conf, "redis://h/0") == {**mine, "global_keyprefix": "r"}
-    shared = shared_options(app.conf, "redis://h/0")
-    assert shared == {**mine, "global_keyprefix": "b", "result_global_keyprefix": "r"}
+    assert shared_options(app.conf, "redis://h/0") == {
+        **mine,
+        "accept_content": ("json",),
+        "global_keyprefix": "b",
+        "result_global_keyprefix": "r",
+    }
     assert backend_options(app.conf, "sqlite:///x.db") == {"global_keyprefix": "r"}
 
 
-def test_nothing_is_passed_on_that_nobody_has_set(make_app: MakeApp) -> None:
+def test_nothing_is_passed_on_that_nobody_has_set_but_what_may_be_read(make_app: MakeApp) -> None:
     app = make_app()
-    assert broker_options(app.conf, "amqp://h//") == broker_options(app.conf, "redis://h/0") == {}
+    accepted = {"accept_content": ("json",)}
+    assert broker_options(app.conf, "amqp://h//") == broker_options(app.conf, "redis://h/0") == accepted
+    assert broker_options(app.conf, "sqlite:///x.db") == {}
     assert backend_options(app.conf, "redis://h/0") == {}

@@ -77,15 +77,18 @@ class Player:
         self._printed = ""
 
     def close(self) -> None:
-        """End what still runs."""
+        """End what still runs; complain about what does not end by itself, when it is gone."""
         for _, process in self._running:
             process.terminate()
-        for _, process in self._running:
+        stuck = []
+        for command, process in self._running:
             try:
                 process.wait(DEADLINE)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
-                raise
+                process.wait(DEADLINE)
+                stuck.append(command)
+        assert not stuck, f"still running {DEADLINE:.0f} s after TERM, and killed: {stuck}"
 
     def play(self, block: Block) -> None:
         """Do what one block says."""

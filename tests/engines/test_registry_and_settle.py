@@ -16,7 +16,7 @@ NOW = 1_700_000_000.0
 @pytest.mark.parametrize(
     ("url", "error", "words"),
     [
-        ("redis://:secret@host/0", NotSupportedError, "Redis yet.*memory://, sqlite://"),
+        ("postgresql://u:secret@host/x", NotSupportedError, "PostgreSQL yet.*amqp://.*redis://.*sqlite://"),
         ("db+mysql://u:secret@host/x", NotSupportedError, "the engines that exist are"),
         ("sqllite:///x.db", ImproperlyConfigured, "did you mean sqlite://"),
         ("tasks.db", ImproperlyConfigured, "for example sqlite:///tasks.db"),
