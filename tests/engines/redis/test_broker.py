@@ -83,6 +83,25 @@ def test_a_published_message_is_an_envelope_of_kombu_in_the_list_of_its_priority
     assert "umbel" not in first["properties"]
 
 
+def test_messages_of_a_batch_stand_in_their_lists_as_they_do_one_by_one(engine: Engine, raw: Any) -> None:
+    batch = [message(f"{n}", "qr"[n % 2], priority=n % 5 // 4 * 9) for n in range(700)]
+    batch[3].head = b'{"headers":{"task":"odd","id":"3"},"properties":{}}'
+    batch[5].body = b"x" * 1_500_000
+    tags = set()
+    publish(engine, *batch)
+    for one in batch:
+        key = one.queue + "\x06\x169" * (one.priority > 0)
+        publish(engine, one)
+        together, alone = json.loads(raw.rpop(key)), json.loads(raw.lpop(key))
+        tags |= {part["properties"].pop("delivery_tag") for part in (together, alone)}
+        together["properties"].get("umbel", {}).pop("published", None)
+        alone["properties"].get("umbel", {}).pop("published", None)
+        assert together == alone
+    assert len(tags) == 1400
+    assert {len(tag) for tag in tags} == {36}
+    assert {b"q", b"r"} <= raw.smembers("umbel.queues")
+
+
 def test_messages_of_celery_are_leased_in_the_order_of_kombu(engine: Engine, raw: Any) -> None:
     raw.lpush("q\x06\x169", envelope("last", priority=9))
     raw.lpush("q", envelope("first"), envelope("second"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -101,6 +102,27 @@ def test_messages_whose_reply_was_lost_are_not_published_twice(engine: Engine, p
         assert raw.llen("q") == len(batch)
     broker.publish([message("next")], time.time())
     assert raw.llen("q") == 1201
+
+
+@pytest.mark.parametrize("arrived", [100, 90_000, 300_000])
+def test_a_batch_that_was_cut_on_its_way_is_stored_once_when_it_is_repeated(
+    engine: Engine, proxy: Proxy, raw: Any, arrived: int
+) -> None:
+    broker = engine.broker
+    assert broker is not None
+    broker.publish([message("warm"), message("up", "r")], time.time())
+    raw.flushdb()
+    batch = [message(f"{n}", "qr"[n % 2], priority=n % 3 // 2 * 6) for n in range(1000)]
+    batch[700].head = b'{"headers":{"task":"odd","id":"700"},"properties":{}}'
+    proxy.cut_after(arrived, "to server")
+    with pytest.raises(OperationalError):
+        broker.publish(batch, time.time())
+    proxy.restore()
+    assert broker.publish(batch, time.time()) == []
+    lists = {(q, p): raw.lrange(q + p, 0, -1) for q in "qr" for p in ("", "\x06\x166")}
+    found = sorted(int(json.loads(one)["headers"]["id"]) for stored in lists.values() for one in stored)
+    assert found == list(range(1000))
+    assert not set(raw.keys("umbel.scheduled*"))
 
 
 def test_a_message_that_never_arrived_is_published_by_the_next_try(engine: Engine, proxy: Proxy, raw: Any) -> None:

@@ -7,7 +7,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from umbel.engines.redis import failures
@@ -78,11 +78,22 @@ class Client:
         if not commands:
             return []
         request = b"".join([pack(command) for command in commands])
+        return self._sent((request,), len(commands))
+
+    def stream(self, commands: Iterable[bytes]) -> list[Any]:
+        """The same for packed commands, each sent as soon as it is there, while the next is made."""
+        return self._sent(commands, 1)
+
+    def _sent(self, requests: Iterable[bytes], commands: int) -> list[Any]:
+        """Send requests of so many commands each; return the replies."""
         wire = self._wire()
+        count = 0
         try:
-            wire.send(request)
+            for request in requests:
+                wire.send(request)
+                count += commands
             deadline = time.monotonic() + wire.seconds
-            replies = [wire.read(deadline) for _ in commands]
+            replies = [wire.read(deadline) for _ in range(count)]
         except BaseException:
             self._give_up(wire)
             raise

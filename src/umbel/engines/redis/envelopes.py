@@ -10,7 +10,7 @@ import base64
 import itertools
 import os
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import msgspec
 
@@ -20,7 +20,7 @@ from umbel.core.head_reader import parse_time, read_head
 from umbel.core.limits import DEFAULT_LIMITS
 from umbel.core.message import Delivery, Message
 
-__all__ = ["Counts", "Tag", "deliver", "marked", "pack", "plain", "read_counts", "repack"]
+__all__ = ["Counts", "Tag", "deliver", "delivery_tags", "marked", "pack", "pack_push", "plain", "read_counts", "repack"]
 
 #: How every head begins that `core.head` writes; the properties stand last in those.
 _USUAL = b'{"content-encoding"'
@@ -34,6 +34,8 @@ class Tag(msgspec.Struct, frozen=True, gc=False):
     token: int
     #: How often it was taken over since it left its list.
     bumps: int = 0
+    #: What it is known by among the messages taken in from another broker; None: it is none of those.
+    adopted: str | None = None
 
 
 class Counts(msgspec.Struct, gc=False, omit_defaults=True):
@@ -47,6 +49,9 @@ class Counts(msgspec.Struct, gc=False, omit_defaults=True):
     due: float = 0.0
     expires: float = 0.0
     published: float = 0.0
+    #: While it is held: what it is known by among the messages taken in from another broker. Scripts read it where it
+    #: stands, as the last one.
+    adopted: str | None = None
 
 
 class _Headers(msgspec.Struct, gc=False):
@@ -96,23 +101,70 @@ class _Unique:
 
     def __call__(self) -> str:
         if self._pid != os.getpid():
-            self._prefix = str(uuid.uuid4())[:24]
-            self._numbers = itertools.count(int.from_bytes(os.urandom(4), "big"))
-            self._pid = os.getpid()
+            self._begin()
         return f"{self._prefix}{next(self._numbers):012x}"
+
+    def many(self, count: int) -> list[bytes]:
+        """Return so many of them."""
+        if self._pid != os.getpid():
+            self._begin()
+        prefix = self._prefix.encode()
+        return [b"%b%012x" % (prefix, number) for number in itertools.islice(self._numbers, count)]
+
+    def _begin(self) -> None:
+        self._prefix = str(uuid.uuid4())[:24]
+        self._numbers = itertools.count(int.from_bytes(os.urandom(4), "big"))
+        self._pid = os.getpid()
 
 
 _unique = _Unique()
+#: As many delivery tags as are asked for.
+delivery_tags = _unique.many
 
 
-def pack(message: Message, now: float = 0.0, counts: Counts | None = None) -> bytes:
-    """Return the envelope of a message, with a delivery tag of its own."""
+def pack(message: Message, now: float = 0.0, counts: Counts | None = None, tag: bytes | None = None) -> bytes:
+    """Return the envelope of a message, with the delivery tag given or one of its own."""
     head = message.head
+    text = _unique() if tag is None else tag.decode()
     if not head.startswith(_USUAL) or head[-2:] != b"}}":
-        return _pack_unusual(message, now, counts or _EMPTY)
+        return _pack_unusual(message, now, counts or _EMPTY, text)
     if counts is not None and counts != _EMPTY:
         head = b'%b,"umbel":%b}}' % (head[:-2], _encode(counts))
-    return write_envelope(head, message.body, _unique())
+    return write_envelope(head, message.body, text)
+
+
+def pack_push(
+    key: bytes, messages: Sequence[Message], tags: Sequence[bytes], now: float, most_bytes: int
+) -> tuple[bytes, int]:
+    """Return the LPUSH of the first messages that take about `most_bytes` together, at least one; and how many.
+
+    The envelopes are those that `pack` makes, written into the command at once.
+    """
+    parts: list[bytes] = [b""]
+    count = size = 0
+    for message, tag in zip(messages, tags, strict=False):
+        head = message.head
+        if head[-2:] == b"}}" and head.startswith(_USUAL):
+            body = _encode_body(message.body)
+            length = len(body) + len(head) + _AROUND
+            parts += (b'$%d\r\n{"body":' % length, body, b",", head[1:-2], _TAIL, tag, _END)
+        else:
+            raw = pack(message, now, None, tag)
+            length = len(raw)
+            parts += (b"$%d\r\n" % length, raw, b"\r\n")
+        count += 1
+        size += length
+        if size >= most_bytes:
+            break
+    parts[0] = b"*%d\r\n$5\r\nLPUSH\r\n$%d\r\n%b\r\n" % (count + 2, len(key), key)
+    return b"".join(parts), count
+
+
+_encode_body = msgspec.json.Encoder().encode
+#: How an envelope goes on behind the head's own properties, around the delivery tag.
+_TAIL, _END = b',"body_encoding":"base64","delivery_tag":"', b'"}}\r\n'
+#: What is added to body and head, of which the first brace and the last two are left out.
+_AROUND = len(b'{"body":,') - 3 + len(_TAIL) + 36 + len(b'"}}')
 
 
 def marked(raw: bytes) -> bytes:
@@ -120,7 +172,7 @@ def marked(raw: bytes) -> bytes:
     return raw if raw.endswith(b"}}}") or b',"umbel":{' in raw else raw[:-2] + b',"umbel":{}}}'
 
 
-def _pack_unusual(message: Message, now: float, counts: Counts) -> bytes:
+def _pack_unusual(message: Message, now: float, counts: Counts, tag: str) -> bytes:
     """Write a message whose head is none of ours, so that it comes out as it is."""
     full = Counts(
         counts.token,
@@ -130,6 +182,7 @@ def _pack_unusual(message: Message, now: float, counts: Counts) -> bytes:
         message.due,
         message.expires,
         now,
+        counts.adopted,
     )
     head = {
         "content-encoding": None,
@@ -137,7 +190,7 @@ def _pack_unusual(message: Message, now: float, counts: Counts) -> bytes:
         "headers": {"task": message.task, "id": message.id, "retries": message.generation},
         "properties": {"priority": message.priority, "umbel": full},
     }
-    return write_envelope(_encode(head), message.body, _unique())
+    return write_envelope(_encode(head), message.body, tag)
 
 
 def repack(raw: bytes, counts: Counts) -> bytes:
@@ -172,7 +225,7 @@ def deliver(
         return delivery
     bumps = _noted(delivery, note) if note else 0
     delivery.token += 1 + bumps
-    delivery.tag = Tag(number, name, delivery.token, bumps)
+    delivery.tag = Tag(number, name, delivery.token, bumps, delivery.tag)
     return delivery
 
 
@@ -243,6 +296,7 @@ def _refused(head: bytes) -> Quarantined:
 
 def _restore(delivery: Delivery, counts: Counts) -> None:
     delivery.token, delivery.crashes, delivery.offers = counts.token, counts.crashes, counts.offers
+    delivery.tag = counts.adopted
     if counts.head is not None:
         try:
             delivery.head = base64.b64decode(counts.head)

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from umbel.core.errors import OperationalError
 from umbel.core.message import Message
 from umbel.engine.seam import Refusal
 from umbel.engines.redis.connection import Client
-from umbel.engines.redis.envelopes import marked, pack
+from umbel.engines.redis.envelopes import delivery_tags, marked, pack, pack_push
 from umbel.engines.redis.exchanges import Exchanges, unroutable
 from umbel.engines.redis.keys import Keys
 from umbel.engines.redis.now import server_now
 from umbel.engines.redis.scripts import PUBLISH
+from umbel.engines.redis.wire import pack as pack_command
 
 __all__ = ["Addressed", "Sending"]
 
 #: How many envelopes and bytes one LPUSH carries at most, so that no command holds Redis up for long.
 _MOST, _MOST_BYTES = 500, 1_000_000
+#: How many messages of a batch are on their way before the next are packed.
+_SLICE = 200
 #: How many messages are remembered of which nobody knows whether they were stored, and how long (seconds): whoever
 #: tries again does so within the deadline for publishing.
 _REMEMBERED, _REMEMBERED_FOR = 20_000, 120.0
@@ -60,13 +63,16 @@ class Sending:
 
     def publish(self, messages: Sequence[Message], now: float) -> list[Refusal]:
         """Store the messages; return those that no queue is bound for or that Redis would not take."""
-        if len(messages) == 1 and not self._unsure:
-            message = messages[0]
-            if not message.exchange and message.due <= now and not self._exchanges.expiring:
-                self._publish_one(message, now)
-                return []
         if not messages:
             return []
+        if not self._unsure and not self._exchanges.expiring:
+            if len(messages) > 1:
+                batch = _by_list(messages, now)
+                if batch is not None:
+                    return self._publish_batch(messages, batch, now)
+            elif not messages[0].exchange and messages[0].due <= now:
+                self._publish_one(messages[0], now)
+                return []
         refusals: list[Refusal] = []
         told: list[Told] = []
         addressed, again = self._address(messages, now, refusals, told)
@@ -109,6 +115,47 @@ class Sending:
             if getattr(error, "maybe_done", True):
                 self._remember([message], [Addressed(0, message.queue, self._keys.list_of(*kept), raw, 0.0)])
             raise
+
+    def _publish_batch(
+        self, messages: Sequence[Message], batch: dict[tuple[str, int], list[int]], now: float
+    ) -> list[Refusal]:
+        """The short way of batches: Redis stores the first messages while the next are packed."""
+        pushed: list[tuple[list[int], list[bytes]]] = []
+
+        def commands() -> Iterator[bytes]:
+            for kept, places in batch.items():
+                key = self._keys.key(self._lists.get(kept) or self._keys.list_of(*kept))
+                while places:
+                    some = places[:_SLICE]
+                    tags = delivery_tags(len(some))
+                    command, count = pack_push(key, [messages[place] for place in some], tags, now, _MOST_BYTES)
+                    pushed.append((some[:count], tags))
+                    places = places[count:]
+                    yield command
+            if fresh:
+                yield pack_command(("SADD", self._keys.key(b"umbel.queues"), *sorted({queue for queue, _ in fresh})))
+
+        fresh = batch.keys() - self._lists.keys()
+        try:
+            answers = self._client.stream(commands())
+        except OperationalError as error:
+            if getattr(error, "maybe_done", True):
+                self._remember(
+                    messages, [item for some, tags in pushed for item in self._packed(messages, some, tags, now)]
+                )
+            raise
+        for kept in fresh:
+            self._keep_list(kept, self._keys.list_of(*kept))
+        return _refused([places for places, _ in pushed], answers)
+
+    def _packed(
+        self, messages: Sequence[Message], places: Sequence[int], tags: Sequence[bytes], now: float
+    ) -> Iterator[Addressed]:
+        """What was sent of a batch, once more."""
+        for place, tag in zip(places, tags, strict=False):
+            message = messages[place]
+            name = self._keys.list_of(message.queue, message.priority)
+            yield Addressed(place, message.queue, name, pack(message, now, None, tag), 0.0)
 
     def _keep_list(self, kept: tuple[str, int], name: bytes) -> None:
         if len(self._lists) < 10_000:
@@ -177,15 +224,7 @@ class Sending:
         answers = self._client.pipeline(commands)
         for queue in fresh:
             self._keep_list((queue, 0), self._keys.list_of(queue))
-        failed = [answer for answer in answers[: len(pushes)] if isinstance(answer, Exception)]
-        if failed and len(failed) == len(pushes):
-            raise failed[0]
-        return [
-            Refusal(item.place, answer)
-            for (_, chunk), answer in zip(pushes, answers, strict=False)
-            if isinstance(answer, Exception)
-            for item in chunk
-        ]
+        return _refused([[item.place for item in chunk] for _, chunk in pushes], answers)
 
     def _tell(self, messages: Sequence[Message], told: Sequence[Told]) -> list[Refusal]:
         """Publish on the channels of fanout exchanges, where Celery's workers listen; refuse what nobody gets."""
@@ -206,6 +245,36 @@ class Sending:
                 args += (item.list, item.queue, item.raw, repr(item.due) if item.due else "")
             self._client.script(PUBLISH, [self._keys.prefix], args)
         return []
+
+
+def _by_list(messages: Sequence[Message], now: float) -> dict[tuple[str, int], list[int]] | None:
+    """Return (queue, priority) → places of the messages for it; None unless each goes to its queue at once."""
+    found: dict[tuple[str, int], list[int]] = {}
+    last: tuple[str, int] = ("", -1)
+    places: list[int] = []
+    for place, message in enumerate(messages):
+        if message.exchange or message.due > now:
+            return None
+        if message.queue != last[0] or message.priority != last[1]:
+            last = (message.queue, message.priority)
+            places = found.setdefault(last, [])
+        places.append(place)
+    return found
+
+
+def _refused(pushes: Sequence[Sequence[int]], answers: Sequence[Any]) -> list[Refusal]:
+    """Return what Redis would not take of several LPUSH, given the places of the messages of each; raises its error
+    if that is everything.
+    """
+    failed = [answer for answer in answers[: len(pushes)] if isinstance(answer, Exception)]
+    if failed and len(failed) == len(pushes):
+        raise failed[0]
+    return [
+        Refusal(place, answer)
+        for places, answer in zip(pushes, answers, strict=False)
+        if isinstance(answer, Exception)
+        for place in places
+    ]
 
 
 def _chunks(items: Sequence[Addressed]) -> list[list[Addressed]]:
