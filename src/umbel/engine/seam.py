@@ -122,9 +122,9 @@ class Broker(Protocol):
         """Store messages as already leased to `lease.owner`, tickets and crash counts kept; return them as held here.
 
         For a broker that cannot remember what has started: another one keeps that for it (`caps.remembers`). Done
-        again by the same owner it only renews the ticket. One whose (id, generation) is stored here and not held by
-        that owner is left out, unless its token is above that of a lease, which is over then (where the engine knows
-        a message again: `caps.once`).
+        again by the same owner it only renews the ticket. One whose (id, generation, queue) was adopted before and is
+        held by another owner is left out, unless its token is above that of the lease, which is over then. So is one
+        that was published here, where publishing knows a message again (`caps.once`); elsewhere that is another one.
         """
 
     def depth(self, queues: Sequence[str], now: float) -> dict[str, Depth]:

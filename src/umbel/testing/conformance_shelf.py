@@ -65,19 +65,40 @@ class ShelfSuite(Suite):
         assert again.token > held[0].token
 
     def test_adopting_again_changes_the_ticket_and_adds_nothing(self, engine: Engine) -> None:
-        self.adopt(engine, _held_elsewhere("a"))
-        if not engine.caps.once:
-            pytest.skip("this broker does not know a message again")
+        (first,) = self.adopt(engine, _held_elsewhere("a"))
         (held,) = self.adopt(engine, _held_elsewhere("a", ticket=8))
+        assert (held.tag, held.token) == (first.tag, first.token)
         assert self.adopt(engine, _held_elsewhere("a", ticket=9), owner="other") == []
         (next_,) = self.adopt(engine, _held_elsewhere("a", generation=1), owner="other")
         assert next_.tag != held.tag
         (got,) = self.broker(engine).recover(Lease((), "heir", 9, 30.0, (), ("me",)), NOW)
         assert (got.id, got.generation, got.ticket) == ("a", 0, 8)
 
+    def test_other_messages_beside_one_adopted_before_are_adopted(self, engine: Engine) -> None:
+        (first,) = self.adopt(engine, _held_elsewhere("a"))
+        held = self.adopt(engine, _held_elsewhere("b"), _held_elsewhere("a"), _held_elsewhere("b", ticket=8))
+        assert [got.id for got in held] == ["b", "a", "b"]
+        assert [got.tag for got in held] == [held[0].tag, first.tag, held[0].tag]
+        assert held[0].tag != first.tag
+        assert self.broker(engine).depth(["q"], NOW)["q"].leased == 2 or not engine.caps.counts
+
+    def test_a_copy_of_what_an_heir_holds_is_not_adopted(self, engine: Engine) -> None:
+        self.adopt(engine, _held_elsewhere("a"))
+        (taken,) = self.broker(engine).recover(Lease(("q",), "heir", 9, 30.0, (), ("me",)), NOW)
+        assert self.adopt(engine, _held_elsewhere("a", token=taken.token), owner="other") == []
+        (held,) = self.adopt(engine, _held_elsewhere("a", ticket=8), owner="heir")
+        assert (held.tag, held.token) == (taken.tag, taken.token)
+        (newer,) = self.adopt(engine, _held_elsewhere("a", token=taken.token + 1), owner="other")
+        assert self.broker(engine).settle("heir", [done(taken)], NOW) == [taken.tag]
+        assert self.broker(engine).settle("other", [done(newer)], NOW) == []
+
+    def test_what_has_ended_here_is_adopted_anew(self, engine: Engine) -> None:
+        held = self.adopt(engine, _held_elsewhere("a"), _held_elsewhere("b"))
+        assert self.broker(engine).settle("me", [done(held[0])], NOW) == []
+        again = self.adopt(engine, _held_elsewhere("a"), _held_elsewhere("b"), owner="other")
+        assert [got.id for got in again] == ["a"]
+
     def test_a_higher_token_ends_a_lease_that_its_owner_has_let_go(self, engine: Engine) -> None:
-        if not engine.caps.once:
-            pytest.skip("this broker does not know a message again")
         (first,) = self.adopt(engine, _held_elsewhere("a"))
         (again,) = self.adopt(engine, _held_elsewhere("a", token=2, crashes=1), owner="other")
         assert (again.token, again.crashes) == (2, 1)
@@ -87,11 +108,10 @@ class ShelfSuite(Suite):
         assert self.broker(engine).settle("other", [done(again), done(own)], NOW) == [again.tag]
         assert self.broker(engine).recover(Lease((), "heir", 9, 30.0), NOW + 60) == []
 
-    def test_what_waits_here_is_not_adopted(self, engine: Engine) -> None:
-        if not engine.caps.once:
-            pytest.skip("this broker does not know a message again")
+    def test_what_waits_here_is_not_adopted_where_publishing_knows_it_again(self, engine: Engine) -> None:
         self.broker(engine).publish([message("a")], NOW)
-        assert self.adopt(engine, _held_elsewhere("a")) == []
+        held = self.adopt(engine, _held_elsewhere("a"))
+        assert [got.id for got in held] == ([] if engine.caps.once else ["a"])
         assert [got.id for got in self.take(engine, "other")] == ["a"]
 
 

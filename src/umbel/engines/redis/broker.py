@@ -10,6 +10,7 @@ from umbel.core.errors import OperationalError
 from umbel.core.message import DeadLetter, Delivery, Depth, Message, Settlement, Stage
 from umbel.core.queues import Queue
 from umbel.engine.seam import Lease, Refusal
+from umbel.engines.redis.adopting import Adopting
 from umbel.engines.redis.connection import Client
 from umbel.engines.redis.dead import Dead
 from umbel.engines.redis.exchanges import Exchanges
@@ -33,6 +34,7 @@ class RedisBroker:
         self._exchanges = Exchanges(client, keys)
         self._sending = Sending(client, keys, self._exchanges)
         self._leasing = Leasing(client, keys, revocations)
+        self._adopting = Adopting(client, keys)
         self._settling = Settling(client, keys, self._sending, self._exchanges)
         self._places = Places(client, keys)
         self._looking = Looking(client, keys)
@@ -106,8 +108,8 @@ class RedisBroker:
         return self._leasing.recover(lease, now)
 
     def adopt(self, lease: Lease, deliveries: Sequence[Delivery], now: float) -> list[Delivery]:
-        """Store messages as leased to `lease.owner`; return them as they are held here."""
-        return self._leasing.adopt(lease, deliveries, now)
+        """Store messages as leased to `lease.owner`; return those that it holds now."""
+        return self._adopting.adopt(lease, deliveries, now)
 
     # --- looking and clearing ------------------------------------------------------------------------------
 

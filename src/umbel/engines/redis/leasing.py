@@ -1,4 +1,4 @@
-"""Leases: taking, putting away what is not due, marking starts, extending, taking over and taking in."""
+"""Leases: taking, putting away what is not due, marking starts, extending and taking over."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from umbel.core.queues import COPY_UNUSED
 from umbel.engine.seam import Lease
 from umbel.engines.redis.connection import Client
 from umbel.engines.redis.dead import letter_of_raw
-from umbel.engines.redis.envelopes import Counts, Tag, deliver, pack
+from umbel.engines.redis.envelopes import Tag, deliver
 from umbel.engines.redis.keys import Keys
 from umbel.engines.redis.now import server_now
-from umbel.engines.redis.scripts import ADOPT, COMMIT, EXTEND, LEASE, RECOVER, START
+from umbel.engines.redis.scripts import COMMIT, EXTEND, LEASE, RECOVER, START
 from umbel.engines.redis.store import Revocations
 from umbel.engines.redis.waiting import LONGEST_BLOCK, Place
 
@@ -71,7 +71,7 @@ class Leasing:
         self._keys = keys
         self._both = [keys.prefix, client.result_prefix]
         self._revocations = revocations
-        self._calls = {kind: Calls() for kind in ("lease", "recover", "adopt")}
+        self._calls = {kind: Calls() for kind in ("lease", "recover")}
         self._accept = client.location.accept_content
         self._turn = 0
         self._pid = os.getpid()
@@ -236,7 +236,7 @@ class Leasing:
             with contextlib.suppress(OperationalError):
                 self._client.pipeline(commands)
 
-    # --- taking over and taking in -------------------------------------------------------------------------
+    # --- taking over ---------------------------------------------------------------------------------------
 
     def recover(self, lease: Lease, now: float) -> list[Delivery]:
         """Take over from owners whose deadline has passed or that are known to be dead."""
@@ -262,32 +262,3 @@ class Leasing:
             raise
         self._calls["recover"].ended(lease.owner)
         return kept
-
-    def adopt(self, lease: Lease, deliveries: Sequence[Delivery], now: float) -> list[Delivery]:
-        """Store messages as leased to `lease.owner`; return them as they are held here."""
-        if not deliveries:
-            return []
-        number, again = self._calls["adopt"].begin(lease.owner)
-        args: list[Any] = [lease.owner, server_now(now), repr(float(lease.seconds)), number, again]
-        raws = []
-        for item in deliveries:
-            counts = Counts(max(item.token - 1, 0), item.crashes, item.offers)
-            name = self._keys.list_of(item.queue, item.priority)
-            self._queue_of[name] = item.queue
-            raws.append((name, pack(item, item.published or now, counts)))
-            args += (*raws[-1], f"0 {item.ticket} {item.former_owner}")
-        try:
-            first = int(self._client.script(ADOPT, [self._keys.prefix], args))
-        except OperationalError:
-            self._calls["adopt"].failed(lease.owner, number)
-            raise
-        self._calls["adopt"].ended(lease.owner)
-        return [
-            _adopted(item, name, first + n) for n, (item, (name, _)) in enumerate(zip(deliveries, raws, strict=True))
-        ]
-
-
-def _adopted(item: Delivery, name: bytes, number: int) -> Delivery:
-    token = max(item.token - 1, 0) + 1
-    fields = {field: getattr(item, field) for field in Delivery.__struct_fields__}
-    return Delivery(**{**fields, "token": token, "tag": Tag(number, name, token)})

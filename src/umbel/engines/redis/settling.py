@@ -81,6 +81,8 @@ class Settling:
         self, settlement: Settlement, raws: dict[Tag, bytes], now: float, effects: _Effects | None
     ) -> list[Any]:
         end = self._end(settlement, raws, now)
+        if settlement.tag.adopted:
+            end += ("unadopt", settlement.tag.adopted)
         return end + effects(settlement, now) if effects else end
 
     def _call(self, owner: str, batch: Sequence[tuple[Settlement, list[Any]]]) -> list[Any]:

@@ -1,7 +1,7 @@
 -- owner, call, then for each settlement: list, number, how many of the arguments that follow are its effects:
 --   record <id> <seconds> <meta> <final> · push <list> <envelope> · front <list> <envelope> ·
 --   wait <list> <envelope> <due> · dead <letter> · tell <channel> <envelope> <letter if nobody hears it, or ''> ·
---   park <due> (the message itself) ·
+--   park <due> (the message itself) · unadopt <name> ·
 --   part <group> <index> <payload> <size> <effects of its body> (with how many they are)
 -- Answers the numbers of those that were not held, nothing of which is applied.
 even_when_full()
@@ -19,6 +19,7 @@ function effects.tell(n)
   if redis.call('PUBLISH', ARGV[n], ARGV[n + 1]) == 0 and ARGV[n + 2] ~= '' then bury(ARGV[n + 2]) end
   return n + 3
 end
+function effects.unadopt(n) redis.call('HDEL', P .. 'umbel.adopted', ARGV[n]) return n + 1 end
 function effects.dead(n) bury(ARGV[n]) return n + 1 end
 
 local function apply(n, last, list, raw)

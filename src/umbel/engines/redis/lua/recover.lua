@@ -41,6 +41,7 @@ local function take_over(owner, list)
     first = first or fresh
     redis.call('HSET', held_key(heir, list), fresh, raw)
     redis.call('HSET', P .. 'umbel.notes.' .. heir, fresh, note)
+    follow_adopted(raw, number, fresh, list, heir)
     redis.call('SADD', P .. 'umbel.lists.' .. heir, list)
     redis.call('SET', P .. 'umbel.lost.' .. owner, '1', 'EX', 86400)
     found[#found + 1] = {list, fresh, raw, note}
