@@ -42,6 +42,8 @@ class Caps:
     remembers: bool = True
     #: `depth` tells scheduled and leased messages too.
     counts: bool = True
+    #: The store joins groups and keeps pieces of workflows.
+    plans: bool = True
     #: Whose clock decides when messages are due and leases lapse: "caller" (any `now` is believed) or "server".
     clock: str = "caller"
     #: Whose clock decides when stored states are over.
@@ -59,6 +61,9 @@ class Lease(NamedTuple):
     without: tuple[str, ...] = ()
     #: For `recover`: owners that the caller knows to be dead, so that their leases count as lapsed.
     dead: tuple[str, ...] = ()
+    #: The caller comes back at once, with a limit of 0 if it wants nothing more: until then a message or two that come
+    #: meanwhile may be kept for it.
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +203,7 @@ class Store(Protocol):
         """Delete states."""
 
     def expire(self, now: float, limit: int = 1000) -> int:
-        """Drop up to `limit` records, revocations and marks of forgotten groups whose time is over; return how many."""
+        """Drop up to `limit` records, revocations, pieces and groups whose time is over; return how many."""
 
     def revoke(self, records: Sequence[Record], now: float) -> list[str]:
         """Mark tasks as revoked for good. Return the ids that this ended at once.
@@ -228,6 +233,31 @@ class Store(Protocol):
 
     def forget_groups(self, groups: Collection[str], expires: float = 0.0) -> None:
         """Delete the parts of groups. Until `expires` (0: not at all) late repeats find the group closed."""
+
+    def grow(self, group: str, by: int, now: float, key: str = "") -> int:
+        """Let a group have `by` members more than `expect` says (or will say); return the index of the first of them.
+
+        Their indices begin at `GROWN`, so that they are known before the size is. A repeat with the same `key`
+        changes nothing and returns the same index; with none ("") each call grows the group.
+        """
+
+    def put_plans(self, pieces: Mapping[str, bytes], now: float) -> None:
+        """Keep pieces of workflows, for messages that name them by key. What is kept under a key already stays.
+
+        However long it takes until they are taken, they do not expire before.
+        """
+
+    def take_plans(self, keys: Collection[str], now: float, expires: float) -> dict[str, bytes]:
+        """Read pieces, which may go at `expires` from now on (0: never); unknown and expired keys are left out."""
+
+    def save_group(self, group: str, data: bytes, now: float, expires: float) -> None:
+        """Keep what `GroupResult.save` writes, until `expires` (0: for ever); saved again, it is replaced."""
+
+    def saved_group(self, group: str, now: float) -> bytes | None:
+        """Return what was saved; None when that is nothing, or over."""
+
+    def delete_group(self, group: str) -> None:
+        """Delete what was saved; parts that have joined stay."""
 
 
 class Listener(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 import threading
@@ -78,6 +79,8 @@ class Feeder(Service):
         self._left: dict[str, float] = {}
         self._rates = RateLimits(self.app, disabled=self.options.disable_rate_limits)
         self._parked: list[Admitted] = []
+        #: The broker expects another call of `lease`.
+        self._expected = False
         self._assigner = Assigner(self.app, self.options, self.crew.runtimes)
 
     # --- called by other threads -----------------------------------------------------------------------------
@@ -181,6 +184,8 @@ class Feeder(Service):
                 # Not all workers come back in the same moment.
                 self.stopping.wait(pause * random.uniform(0.5, 1.0))
                 pause = min(pause * 2, _PAUSE_LAST)
+        with contextlib.suppress(OperationalError):
+            self._lease_no_more()
 
     def _turn(self) -> None:
         self._unpark()
@@ -193,23 +198,32 @@ class Feeder(Service):
             self._let_others()
         wanted = self._wanted()
         if wanted <= 0:
+            self._lease_no_more()
             self._wait_for_room()
             return
         now = self.clock.now()
-        lease = self.lease._replace(limit=wanted)
+        lease = self.lease._replace(limit=wanted, again=True)
         longest = _IDLE_WAIT
         if self._left:
             self._left = {task: until for task, until in self._left.items() if until > now}
             lease = lease._replace(without=tuple(self._left))
             longest = min([longest, *(until - now for until in self._left.values())])
         wait = 0.0 if self.backlog else min(longest, self._rates.next_wait(self._parked))
+        self._expected = True
         deliveries = self.broker.lease(lease, now, wait)
+        self._expected = 0 < len(deliveries) < wanted
         if deliveries:
             self.leased_at = self.clock.monotonic()
             self._unadmitted.extend(deliveries)
             self._admit_new()
         elif self.backlog:
             self._wait_for_room()
+
+    def _lease_no_more(self) -> None:
+        """Tell the broker, if it may keep something for the next call, that nothing is wanted for a while."""
+        if self._expected:
+            self.broker.lease(self.lease._replace(limit=0), self.clock.now())
+            self._expected = False
 
     def _let_others(self) -> None:
         """Give what cannot start here for a while back to the broker: another worker may be free."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -22,7 +23,7 @@ from umbel.engines.redis.sending import Sending
 from umbel.engines.redis.server import look
 from umbel.engines.redis.settling import Settling
 from umbel.engines.redis.store import Revocations
-from umbel.engines.redis.waiting import Places
+from umbel.engines.redis.waiting import Place, Places
 
 
 class RedisBroker:
@@ -68,13 +69,27 @@ class RedisBroker:
         place = self._places.of(lease.owner)
         lists = [name for _, name in self._keys.lists_of(lease.queues)]
         began = time.monotonic()
+        if place.armed and place.queues != lease.queues:
+            self._leasing.take(lease._replace(queues=place.queues, limit=0), now, place)
+        # Whoever found nothing left a moment ago need not look again before it waits.
+        staged = False
+        if lease.again and lease.limit > 0 and place.queues == lease.queues:
+            left = min(wait, place.quiet_until - began)
+            staged = left > 0 and place.wait(lists, left)
         while True:
             elapsed = time.monotonic() - began if wait > 0 else 0.0
-            taken, due = self._leasing.take(lease, now + elapsed, place)
+            taken = self._leasing.take(lease, now + elapsed, place, keep=lease.again and staged)
             left = wait - (time.monotonic() - began)
             if taken or place.woken() or left <= 0 or lease.limit <= 0:
+                if place.armed and not 0 < len(taken) < lease.limit:
+                    self._stop_waiting(lease, now + elapsed, place)
                 return taken
-            place.wait(lists, left if due is None else max(0.0, min(left, due)))
+            staged = place.wait(lists, max(0.0, min(left, place.quiet_until - time.monotonic())))
+
+    def _stop_waiting(self, lease: Lease, now: float, place: Place) -> None:
+        """Give back what comes meanwhile: the caller has all that it wants. What it has taken is told in any case."""
+        with contextlib.suppress(OperationalError):
+            self._leasing.take(lease._replace(limit=0), now, place)
 
     def wake(self) -> None:
         """End every lease that waits in this process, or its next wait."""

@@ -8,7 +8,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from umbel.core.errors import OperationalError
@@ -81,11 +81,15 @@ class Leasing:
 
     # --- taking --------------------------------------------------------------------------------------------
 
-    def take(self, lease: Lease, now: float, place: Place) -> tuple[list[Delivery], float | None]:
-        """Take what is ready; return it and, with nothing taken, in how many seconds the next message is due."""
+    def take(self, lease: Lease, now: float, place: Place, *, keep: bool = False) -> list[Delivery]:
+        """Take what is ready, and note until when nothing else is.
+
+        With `keep` the connections that wait go on doing so, and only the lists of the others are looked at.
+        """
         number, again = self._calls["lease"].begin(lease.owner)
+        place.quiet_until = 0.0
         try:
-            answer = self._ask(lease, now, place, number, again)
+            answer = self._ask(lease, now, place, number, again, keep=keep and again == "0")
             self._revocations.saw(bool(answer[4]))
             server, taken = float(answer[0]), self._deliveries(answer)
             deliveries = self._sift(lease, taken, now, server)
@@ -96,13 +100,16 @@ class Leasing:
             place.drop()
             raise
         self._calls["lease"].ended(lease.owner)
-        due = float(answer[1]) - server if answer[1] else None
-        if taken and not deliveries:
-            # All of it was put away: what is due next is known after another look.
-            due = 0.0
-        return deliveries, due
+        # Was some of it put away, what is due next is known after another look.
+        if answer[5] and len(deliveries) == len(taken):
+            due = float(answer[1]) - server if answer[1] else math.inf
+            place.queues, place.quiet_until = lease.queues, time.monotonic() + due
+        return deliveries
 
-    def _ask(self, lease: Lease, now: float, place: Place, number: str, again: str) -> Any:
+    def _ask(self, lease: Lease, now: float, place: Place, number: str, again: str, *, keep: bool) -> Any:
+        if keep:
+            lists = place.idle([name for _, name in self._keys.lists_of(lease.queues)])
+            return self._client.script(LEASE, self._both, self._arguments(lease, now, True, number, again, lists))
         answer, late = self._send(lease, now, place, number, again)
         if late:
             # Something may have been staged since: it goes back to its list, nothing more is taken.
@@ -123,7 +130,9 @@ class Leasing:
             raise answer
         return answer, late
 
-    def _arguments(self, lease: Lease, now: float, drain: bool, number: str, again: str) -> list[Any]:
+    def _arguments(
+        self, lease: Lease, now: float, drain: bool, number: str, again: str, only: Collection[bytes] | None = None
+    ) -> list[Any]:
         queues = lease.queues
         if len(queues) > 1:
             self._turn += 1
@@ -146,7 +155,8 @@ class Leasing:
         places = {queue: index for index, queue in enumerate(queues)}
         for queue, name in self._keys.lists_of(queues):
             self._queue_of[name] = queue
-            args += (name, places[queue])
+            if only is None or name in only:
+                args += (name, places[queue])
         return args
 
     def _register(self, lease: Lease) -> str:

@@ -46,17 +46,33 @@ class Place:
         self._since = time.monotonic()
         #: Whether anything may ever have been staged here.
         self.staged = False
+        #: Until when its owner need not look (monotonic): when it last did, nothing was left that was ready.
+        self.quiet_until = 0.0
+        #: The queues that it looked at then.
+        self.queues: tuple[str, ...] = ()
 
     # --- waiting -------------------------------------------------------------------------------------------
 
-    def wait(self, lists: Sequence[bytes], seconds: float) -> None:
-        """Block until a message has been staged, a new earliest due time is told, `wake` or the time is over."""
+    @property
+    def armed(self) -> bool:
+        """Whether any connection waits."""
+        return bool(self._armed)
+
+    def idle(self, lists: Sequence[bytes]) -> list[bytes]:
+        """Return those of the lists for which no connection waits: in the others a message does not stay."""
+        return [name for name in lists if name not in self._armed]
+
+    def wait(self, lists: Sequence[bytes], seconds: float) -> bool:
+        """Block until a message has been staged, a new earliest due time is told, `wake` or the time is over.
+
+        True when nothing but the first has happened.
+        """
         try:
             if self._client.doubted > self._since:
                 self.drop()
             self._listen()
             self._arm(lists, seconds)
-            self._poll(seconds)
+            return self._poll(seconds)
         except OperationalError:
             self.drop()
             raise
@@ -83,21 +99,30 @@ class Place:
             staged = self._keys.staged(self._owner, name)
             link.send("BLMOVE", self._keys.key(name), staged, "RIGHT", "LEFT", block)
 
-    def _poll(self, seconds: float) -> None:
+    def _poll(self, seconds: float) -> bool:
         poll = select.poll()
         poll.register(self._bell[0], select.POLLIN)
         assert self._news is not None
         by_fd = {link.fileno(): name for name, link in self._armed.items()}
         for fd in (*by_fd, self._news.fileno()):
             poll.register(fd, select.POLLIN)
-        # What came before the poll began lies in the buffers of the links.
-        if self._woken or self._heard() or self._arrived(self._armed):
-            return
+        if self._woken:
+            return False
+        if self._client.location.tls is not None:
+            # What came before the poll began may have been decrypted already.
+            if self._heard():
+                return False
+            if self._arrived(self._armed):
+                return True
+        staged, other = False, False
         for fd, _ in poll.poll(max(0.0, min(seconds, LONGEST_BLOCK)) * 1000):
             if fd in by_fd:
-                self._arrived([by_fd[fd]])
-            elif fd == self._news.fileno():
-                self._heard()
+                staged = self._arrived([by_fd[fd]]) or staged
+            else:
+                other = True
+                if fd == self._news.fileno():
+                    self._heard()
+        return staged and not other
 
     def _heard(self) -> bool:
         heard = False
@@ -174,6 +199,7 @@ class Place:
         """Close the connections; the next wait opens others."""
         links = [*self._links.values(), *([self._news] if self._news is not None else [])]
         self._links, self._armed, self._news = {}, {}, None
+        self.quiet_until = 0.0
         self._since = time.monotonic()
         for link in links:
             link.close()

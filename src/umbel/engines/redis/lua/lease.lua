@@ -1,6 +1,6 @@
 -- owner, now, seconds, limit, call, again, register, drain, number of queues, queue…, share, (list, index of queue)…
--- Answers {now, next due or '', entries, again, whether anything is revoked}; an entry is {list, first number, raw…},
--- or {list, number, raw, note} again.
+-- Answers {now, next due or '', entries, again, whether anything is revoked, 1 if nothing ready is left in the lists}; an
+-- entry is {list, first number, raw…}, or {list, number, raw, note} again.
 local owner, now, limit, call = ARGV[1], clock(ARGV[2]), tonumber(ARGV[4]), ARGV[5]
 local deadline = now + tonumber(ARGV[3])
 local queues = tonumber(ARGV[9])
@@ -23,9 +23,9 @@ if fresh or ARGV[7] == '1' then
 end
 if ARGV[6] == '1' then
   local found = taken_before(owner, call)
-  if found then return {text, '', found, 1, revoked} end
+  if found then return {text, '', found, 1, revoked, 0} end
 end
-promote(now)
+local due = promote(now)
 
 local entries, total, per_queue = {}, 0, {}
 local of_list = {}
@@ -82,9 +82,8 @@ if total < limit and queues > 1 then
   for n = at + 1, #ARGV, 2 do take(ARGV[n], P .. ARGV[n], ARGV[n + 1], limit - total) end
 end
 
-if total == 0 then
-  return {text, redis.call('ZRANGE', P .. 'umbel.scheduled', 0, 0, 'WITHSCORES')[2] or '', entries, 0, revoked}
-end
+local empty = total < limit and bytes < most_bytes and 1 or 0
+if total == 0 then return {text, due, entries, 0, revoked, empty} end
 local number = redis.call('INCRBY', P .. 'umbel.tag', total) - total
 redis.call('SET', P .. 'umbel.call.' .. owner, string.format('%s %.0f %d', call, number + 1, total), 'EX', 86400)
 for _, entry in ipairs(entries) do
@@ -99,4 +98,4 @@ for _, entry in ipairs(entries) do
   end
   in_chunks('HSET', held_key(owner, entry[1]), fields)
 end
-return {text, '', entries, 0, revoked}
+return {text, due, entries, 0, revoked, empty}

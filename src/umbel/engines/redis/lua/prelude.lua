@@ -32,11 +32,12 @@ local function schedule(list, raw, due)
   end
 end
 
--- Make ready what is due, oldest first.
+-- Make ready what is due, oldest first; returns when the next is due, or ''.
 local function promote(now)
   local key = P .. 'umbel.scheduled'
+  local first = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]
+  if not first or tonumber(first) > now then return first or '' end
   local due = redis.call('ZRANGEBYSCORE', key, '-inf', string.format('%.17g', now), 'LIMIT', 0, 500)
-  if #due == 0 then return end
   local counts = {}
   for _, member in ipairs(due) do
     local cut = string.find(member, '\0', 1, true)
@@ -50,6 +51,7 @@ local function promote(now)
       redis.call('HDEL', P .. 'umbel.scheduled.count', list)
     end
   end
+  return redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2] or ''
 end
 
 local function bury(letter)
