@@ -90,9 +90,8 @@ def test_a_crash_at_any_step_of_a_settlement_loses_neither_a_retry_nor_a_follow_
     assert {id: starts.count(id) for id in children if not 1 <= starts.count(id) <= 4} == {}, verdict
 
 
-@pytest.mark.parametrize(
-    ("name", "fault"), [("adopt.before", "kill"), ("adopt.before", "raise"), ("adopt.after", "kill")]
-)
+@pytest.mark.parametrize("fault", ["kill", "raise"])
+@pytest.mark.parametrize("name", ["adopt.before", "adopt.after"])
 def test_a_crash_while_a_start_is_remembered_elsewhere_loses_nothing(apart: Lab, name: str, fault: str) -> None:
     lab = apart
     fired = lab.folder / "fired"

@@ -10,9 +10,7 @@ from tests.process.lab import Lab, wait
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(90)]
 
 #: What the consumer passes when early-acknowledged tasks start and end: adopting, acknowledging, storing, settling.
-#: (Between adopting and acknowledging a death repeats tasks with Redis as the shelf, which keeps no index of ids; with
-#: SQLite it does not: tests/engines/test_shelf_faults.py.)
-STEPS = ["adopt.before", *(f"{name}.{when}" for name in ("settle", "put") for when in ("before", "after"))]
+STEPS = [f"{name}.{when}" for name in ("adopt", "settle", "put") for when in ("before", "after")]
 
 
 @pytest.mark.parametrize("fault", ["kill", "raise", "sleep(2.5)"])
@@ -39,7 +37,13 @@ def test_no_step_with_the_shelf_breaks_a_promise(rabbit_lab: Lab, step: str, fau
     lab.worker("-c", "1", settings=lease)
     ids += lab.send_many("lab.work", 3, 0.01)
     lab.wait_states(ids, 30)
-    lab.prove(Rules(late=False, unsettled=3.0))
+    # What was put onto the shelf by a worker that died before it could start it has failed, visibly.
+    never_begun = (
+        frozenset(ids) - frozenset(lab.journal.ids("start"))
+        if (step, fault) == ("adopt.after", "kill")
+        else frozenset()
+    )
+    lab.prove(Rules(late=False, unsettled=3.0, may_fail=never_begun))
     for worker in lab.workers:
         if worker.process.poll() is None:
             worker.stop()
