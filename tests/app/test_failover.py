@@ -12,6 +12,8 @@ from tests.servers import RedisServer
 from umbel import Umbel
 from umbel.app.connections import backend_options, broker_options, shared_options
 from umbel.core.errors import ImproperlyConfigured, NotSupportedError, OperationalError
+from umbel.core.head_reader import reply_to_of
+from umbel.core.message import Record
 from umbel.engine.seam import Lease
 
 MakeApp = Callable[..., Umbel]
@@ -124,12 +126,33 @@ def test_results_as_messages_need_a_broker_that_carries_them(make_app: MakeApp, 
         _ = make_app(broker_url=redis_url, result_backend="rpc://").store
 
 
-def test_rabbitmq_keeps_no_results_unless_told_where(make_app: MakeApp, rabbit_url: str, redis_url: str) -> None:
+def test_results_of_rabbitmq_are_messages_unless_told_where(make_app: MakeApp, rabbit_url: str, redis_url: str) -> None:
     app = make_app(broker_url=rabbit_url)
-    assert app.store is None
+    assert app.store is not None
+    assert app.engine.replies is not None
     app.conf.result_backend = redis_url
     assert app.store is not None
+    assert app.engine.replies is None
     assert app.engine.atomic is None
+    app.conf.result_backend = "disabled"
+    assert app.store is None
+    assert app.engine.replies is None
+    app.send_task("one")
+    app.conf.result_backend = "amqp://elsewhere//"
+    with pytest.raises(ImproperlyConfigured, match="rpc://"):
+        _ = app.store
+
+
+def test_results_as_messages_come_where_messages_are_consumed_from(make_app: MakeApp, rabbit_server: Any) -> None:
+    reading, writing = rabbit_server.fresh_url(), rabbit_server.fresh_url()
+    app = make_app(broker_read_url=reading, broker_write_url=writing, result_backend="rpc://")
+    result = app.send_task("out")
+    (there,) = make_app(broker_url=writing).broker.lease(Lease(("celery",), "test", 1, 30.0), time.time(), 10.0)
+    record = Record(result.id, "SUCCESS", b'{"status":"SUCCESS","result":3}', reply_to=reply_to_of(there.head))
+    store = make_app(broker_url=reading).store
+    assert store is not None
+    store.put([record], time.time())
+    assert result.get(timeout=10) == 3
 
 
 def test_settings_of_connections_become_options_of_the_engine(make_app: MakeApp) -> None:

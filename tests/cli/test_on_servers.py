@@ -43,3 +43,12 @@ def test_a_report_needs_no_broker_and_hides_its_password(project: Project, url: 
     assert done.returncode == 0, done.stderr
     assert "durability:" in done.stdout
     assert "secret" not in done.stdout
+
+
+def test_results_that_are_messages_are_nobody_elses_to_see(project: Project, rabbit_url: str, redis_url: str) -> None:
+    done = project.run("result", "some-id", UMBEL_BROKER_URL=rabbit_url)
+    assert done.returncode != 0
+    assert "set result_backend" in done.stderr
+    assert done.stderr.count("\n") == 1
+    told = project.run("result", "-j", "some-id", UMBEL_BROKER_URL=rabbit_url, UMBEL_RESULT_BACKEND=redis_url)
+    assert json.loads(told.stdout)["state"] == "PENDING"

@@ -6,6 +6,7 @@ import os
 import threading
 import uuid
 from collections.abc import Callable, Coroutine, Mapping
+from time import monotonic
 from typing import Any, Concatenate, Literal, ParamSpec, Self, TypeVar, overload
 
 from umbel.app import current
@@ -13,7 +14,7 @@ from umbel.app.amqp import Amqp
 from umbel.app.client import Client
 from umbel.app.conf import Settings
 from umbel.app.control import Control
-from umbel.app.engines import AppEngines
+from umbel.app.engines import AppEngines, Asker
 from umbel.app.registry import TaskRegistry, gen_task_name
 from umbel.app.services import AppServices
 from umbel.app.shared import shared_tasks
@@ -243,19 +244,18 @@ class Umbel(TaskMaker, AppServices, AppEngines):
 
     @property
     def thread_oid(self) -> str:
-        """The same for this thread: the `reply_to` of its messages, and its queue of results with `rpc://`."""
+        """The same for this thread: the `reply_to` of its messages.
+
+        With `rpc://` it is the process' queue of results, which all its threads share.
+        """
         try:
-            known: tuple[str, int] = self._local.oid
+            asker: Asker | None = self._local.asker
         except AttributeError:
-            known = ("", 0)
-        text, pid = known
-        if pid != os.getpid():
-            # A process that was forked asks for itself.
-            text = str(uuid.uuid4())
-            self._local.oid = (text, os.getpid())
-            if self.engine.replies is not None:
-                self.engine.replies(text, self.conf.result_expires or 0.0)
-        return text
+            asker = None
+        # A process that was forked asks for itself.
+        if asker is None or asker.pid != os.getpid() or asker.closings != self._closings or asker.until < monotonic():
+            asker = self._local.asker = self._new_asker()
+        return asker.name
 
     def set_current(self) -> None:
         """Make it the current app of this thread."""

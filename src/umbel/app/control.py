@@ -100,7 +100,8 @@ class Control:
     ) -> Any:
         """End tasks before they start, for good: the mark is stored, and a message that waits is removed at once.
 
-        With `terminate` a worker that runs one kills it with `signal`.
+        With `terminate` a worker that runs one kills it with `signal`. Where results are messages (`rpc://`), no mark
+        can be kept: then that is all that happens, and without `terminate` it is a NotSupportedError.
         """
         ids = [task_id] if isinstance(task_id, str) else [str(one) for one in task_id]
         store = self.app.store
@@ -108,7 +109,11 @@ class Control:
         if store is not None:
             error = TaskRevokedError("revoked")
             records = [record_of(self.app, one, states.REVOKED, error, now=now) for one in ids]
-            store.revoke(records, now)
+            try:
+                store.revoke(records, now)
+            except NotSupportedError:
+                if not terminate:
+                    raise
         arguments = {"task_id": ids, "terminate": terminate, "signal": str(signal)}
         return self.broadcast("revoke", arguments, destination, reply=reply, timeout=timeout, **more)
 

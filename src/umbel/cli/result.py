@@ -28,8 +28,14 @@ def result(
 
     Its state and where it is go to stderr. Exit status 0 for success, 1 for failure and for a task that is not done.
     """
+    from umbel.core.errors import ImproperlyConfigured
     from umbel.core.errors import TimeoutError as NotReady
 
+    if state.app.engine.replies is not None:
+        raise ImproperlyConfigured(
+            "results go as messages to the process that sent the task, and nobody else sees them (rpc://, RabbitMQ's "
+            "way unless told otherwise): set result_backend to a redis:// or sqlite:// URL"
+        )
     found: Any = _task_of(state, task).AsyncResult(task_id) if task else state.app.AsyncResult(task_id)
     if wait:
         with suppress(NotReady):

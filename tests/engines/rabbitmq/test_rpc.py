@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from tests.servers import RabbitServer
+from tests.servers.rabbit_server import RabbitAddress
 from umbel import Umbel
 from umbel.core.errors import NotSupportedError, OperationalError
 from umbel.core.message import Message, Part, Record
@@ -111,12 +114,22 @@ def test_the_queues_go_with_their_client(client: Client, worker: Store, rabbit_u
     client.ask("me")
     worker.put([record("a")], NOW)
     assert client.until("a")
+    assert is_there(rabbit_url, "me")
     client.engine.close()
-    engine = open_engine(rabbit_url)
+    assert not is_there(rabbit_url, "me")
+
+
+def is_there(url: str, queue: str) -> bool:
+    engine = open_engine(url)
     assert engine.broker is not None
-    with pytest.raises(OperationalError, match="no queue|404|NOT_FOUND"):
-        engine.broker._broker._with_link(_passive, "me")  # type: ignore[attr-defined]
-    engine.close()
+    try:
+        engine.broker._broker._with_link(_passive, queue)  # type: ignore[attr-defined]
+    except OperationalError as error:
+        assert "404" in str(error) or "no queue" in str(error) or "NOT_FOUND" in str(error)
+        return False
+    finally:
+        engine.close()
+    return True
 
 
 def _passive(link: object, name: str) -> None:
@@ -152,6 +165,73 @@ def test_an_app_with_rpc_results_says_where_they_go(rabbit_url: str, worker: Sto
     assert result.get(timeout=10) == 3
     engine.close()
     app.close()
+
+
+@pytest.fixture
+def app(rabbit_url: str) -> Iterator[Umbel]:
+    """An app that says nothing of results."""
+    app = Umbel("implied", broker=rabbit_url, set_as_current=False)
+    yield app
+    app.close()
+
+
+def test_all_threads_of_a_process_share_one_queue_until_the_app_is_closed(app: Umbel, rabbit_url: str) -> None:
+    names = [app.thread_oid]
+    thread = threading.Thread(target=lambda: names.append(app.thread_oid))
+    thread.start()
+    thread.join(10)
+    app.send_task("one")
+    assert names == [names[0]] * 2
+    assert is_there(rabbit_url, names[0])
+    app.close()
+    assert not is_there(rabbit_url, names[0])
+    app.send_task("two")
+    assert app.thread_oid != names[0]
+    assert is_there(rabbit_url, app.thread_oid)
+
+
+def test_of_results_that_nobody_reads_the_newest_are_kept(client: Client, worker: Store) -> None:
+    assert client.engine.replies is not None
+    client.engine.replies("few", 60.0, most=3)  # type: ignore[call-arg]
+    client.ask("me")
+    ids = [f"id-{number}" for number in range(6)]
+    worker.put([record(id_, to="few") for id_ in ids], NOW)
+    assert client.until(*ids[3:]).keys() == set(ids[3:])
+    assert client.store.get(ids, NOW).keys() == set(ids[3:])
+
+
+def test_a_queue_that_went_unused_is_made_again_when_the_next_task_is_sent(
+    app: Umbel, rabbit_server: RabbitAddress, rabbit_url: str, wait_until: Callable[..., None]
+) -> None:
+    def queues() -> str:
+        return rabbit_server.evaluate(f'rabbit_amqqueue:list_names(<<"{rabbit_url.rpartition("/")[2]}">>).')
+
+    app.conf.result_expires = 1
+    app.send_task("one")
+    name = app.thread_oid
+    assert name in queues()
+    wait_until(lambda: name not in queues(), seconds=15, what="the queue to expire")
+    app.send_task("two")
+    assert app.thread_oid == name
+    assert name in queues()
+
+
+def test_a_process_that_exits_takes_its_queue_along(rabbit_url: str) -> None:
+    program = (
+        "from umbel import Umbel\n"
+        f"app = Umbel('short', broker={rabbit_url!r})\n"
+        "app.send_task('one')\n"
+        "print(app.thread_oid)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
+    assert len(done.stdout.strip()) == 36
+    assert not is_there(rabbit_url, done.stdout.strip())
+
+
+def test_without_revocations_a_task_can_still_be_terminated(app: Umbel) -> None:
+    with pytest.raises(NotSupportedError, match="result_backend"):
+        app.control.revoke("some-id")
+    app.control.revoke("some-id", terminate=True)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

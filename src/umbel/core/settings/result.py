@@ -13,7 +13,7 @@ _OUTCOME_WAITS = (
     "a worker tries to store an outcome for as long as it holds the lease, and after that another worker has it"
 )
 _CHORDS = "umbel has no chords yet; leave it as it is"
-_RPC = "applies to results that travel as messages, which umbel does not have"
+_RPC = "results that travel as messages (`rpc://`) go through the default exchange and are kept on RabbitMQ's disk"
 
 ROWS: tuple[Setting, ...] = (
     works(
@@ -21,11 +21,10 @@ ROWS: tuple[Setting, ...] = (
         "CELERY_RESULT_BACKEND",
         Kind.URL,
         None,
-        'Where results are kept. Unset: where `broker_url` points. "disabled" (or "disabled://") keeps '
-        "no results, as Celery "
-        "does when it is unset. The environment variables `UMBEL_RESULT_BACKEND` and, after it, "
-        "`CELERY_RESULT_BACKEND` go "
-        "before what the program says.",
+        "Where results are kept. Unset: where `broker_url` points; on RabbitMQ, which keeps none, that is `rpc://`: "
+        "results are messages to the process that sent the task, of which the newest 10,000 unread ones are kept. "
+        '"disabled" (or "disabled://") keeps no results, as Celery does when it is unset. The environment variables '
+        "`UMBEL_RESULT_BACKEND` and, after it, `CELERY_RESULT_BACKEND` go before what the program says.",
     ),
     works(
         "result_expires",

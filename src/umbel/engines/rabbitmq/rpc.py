@@ -5,13 +5,16 @@ and the stored JSON as its body. The client reads its queues into memory: whoeve
 result, and a result whose client is gone is dropped. Nothing else can be kept this way: no revocations, no groups.
 
 Unlike Celery's, reply queues do not go with their last consumer, so that a cut connection costs no result; they are
-deleted when the client closes, or `x-expires` after it has died.
+deleted when the client closes or exits, or `x-expires` after it has died. A client that sends and never asks costs
+RabbitMQ no more than `x-max-length` results: beyond that the oldest ones go.
 """
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
+import weakref
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NoReturn
@@ -32,7 +35,7 @@ __all__ = ["RpcStore"]
 
 #: Seconds after which an unused reply queue is deleted, unless told otherwise (Celery: result_expires).
 EXPIRES = 86_400.0
-#: Results that nobody has asked for yet are kept up to so many.
+#: Results that nobody has asked for yet are kept up to so many, here and in a reply queue.
 _MOST = 200_000
 _ELSEWHERE = "set result_backend to a redis:// or sqlite:// URL"
 
@@ -66,16 +69,21 @@ class RpcStore:
 
     # --- queues --------------------------------------------------------------------------------------------
 
-    def expect_replies(self, name: str, expires: float = EXPIRES) -> None:
+    def expect_replies(self, name: str, expires: float = EXPIRES, most: int = _MOST) -> None:
         """Say that results of this process are to be sent to the queue `name`; it exists before the next publish.
 
-        It is deleted when nobody has used it for `expires` seconds; 0 keeps it until this process closes.
+        It is deleted when nobody has used it for `expires` seconds, and this call, when it is repeated, is a use; 0
+        keeps it until this process closes. Of more than `most` unread results the oldest go.
         """
         with self._lock:
             self._check_process()
+            if not self._queues:
+                atexit.register(_at_exit, weakref.ref(self))
             self._queues.add(name)
-            self._arguments[name] = {"x-expires": max(1, round(expires * 1000))} if expires else {}
-            self._broker.reply_queues[name] = self._arguments[name]
+            arguments: dict[str, Any] = {"x-max-length": most}
+            if expires:
+                arguments["x-expires"] = max(1, round(expires * 1000))
+            self._arguments[name] = self._broker.reply_queues[name] = arguments
 
     def _check_process(self) -> None:
         """After a fork the queues are the parent's: what is in them is not for this process."""
@@ -242,6 +250,47 @@ class RpcStore:
         del groups, expires
         _no_groups()
 
+    def grow(self, group: str, by: int, now: float, key: str = "") -> int:
+        """Not possible."""
+        del group, by, now, key
+        _no_groups()
+
+    def put_plans(self, pieces: Mapping[str, bytes], now: float) -> None:
+        """Not possible: messages carry their workflow themselves (`caps.plans`)."""
+        del pieces, now
+        _keeps_nothing("pieces of workflows")
+
+    def take_plans(self, keys: Collection[str], now: float, expires: float) -> dict[str, bytes]:
+        """Not possible."""
+        del keys, now, expires
+        _keeps_nothing("pieces of workflows")
+
+    def save_group(self, group: str, data: bytes, now: float, expires: float) -> None:
+        """Not possible: it would outlive its client."""
+        del group, data, now, expires
+        _keeps_nothing("groups of results")
+
+    def saved_group(self, group: str, now: float) -> bytes | None:
+        """Return None: nothing can have been saved."""
+        del group, now
+        return None
+
+    def delete_group(self, group: str) -> None:
+        """Do nothing: nothing can have been saved."""
+        del group
+
+    def leave(self) -> None:
+        """Delete the reply queues of this process, which exits, over a connection that is there."""
+        if self._pid != os.getpid():
+            return
+        declared = self._queues - self._broker.reply_queues.keys()
+        self._queues.clear()
+        if declared:
+            with suppress(OperationalError):
+                link, confirms = self._broker.pool.take()
+                _delete(link, declared)
+                self._broker.pool.give(link, confirms)
+
     def close(self) -> None:
         """Stop reading and delete the reply queues of this process."""
         with self._lock:
@@ -310,6 +359,12 @@ class RpcWatch:
         self._store.unwatch(self)
 
 
+def _at_exit(store: weakref.ref[RpcStore]) -> None:
+    known = store()
+    if known is not None:
+        known.leave()
+
+
 def _delete(link: Link, queues: Collection[str]) -> None:
     for name in queues:
         with link.questions(f"delete the queue {name!r}") as channel:
@@ -318,6 +373,10 @@ def _delete(link: Link, queues: Collection[str]) -> None:
 
 def _no_groups() -> NoReturn:
     raise NotSupportedError(f"results as messages (rpc://) cannot join the tasks of a chord: {_ELSEWHERE}")
+
+
+def _keeps_nothing(what: str) -> NoReturn:
+    raise NotSupportedError(f"results as messages (rpc://) keep no {what}: {_ELSEWHERE}")
 
 
 def _properties(record: Record) -> bytes:
