@@ -10,6 +10,9 @@ import msgspec
 #: The bit of a ticket (`Broker.start`) that says: acknowledged early, once started it must not run again.
 EARLY = 1
 
+#: Indices of the members that joined a group later (`Store.grow`) begin here.
+GROWN = 1_000_000_000
+
 
 class Message(msgspec.Struct, gc=False):
     """A task message on its way: where it goes, when it may run, and its opaque bytes.
@@ -97,6 +100,9 @@ class Part(msgspec.Struct, gc=False):
     size: int | None = None
     #: What is to be published when this part completes the group; the payloads are read with `Store.joined`.
     body: Message | None = None
+    #: The id of the member's task. A repeat has the same one; two members of one index (Celery's `add_to_chord`
+    #: makes such) differ in it.
+    member: str = ""
 
 
 class Joined(msgspec.Struct, gc=False):

@@ -255,6 +255,27 @@ class _Store:
     def forget_groups(self, groups: Collection[str], expires: float = 0.0) -> None:
         self._call("store", "forget_groups", groups, expires)
 
+    def grow(self, group: str, by: int, now: float, key: str = "") -> int:
+        first: int = self._call("store", "grow", group, by, now, key)
+        return first
+
+    def put_plans(self, pieces: Mapping[str, bytes], now: float) -> None:
+        self._call("store", "put_plans", pieces, now)
+
+    def take_plans(self, keys: Collection[str], now: float, expires: float) -> dict[str, bytes]:
+        taken: dict[str, bytes] = self._call("store", "take_plans", keys, now, expires)
+        return taken
+
+    def save_group(self, group: str, data: bytes, now: float, expires: float) -> None:
+        self._call("store", "save_group", group, data, now, expires)
+
+    def saved_group(self, group: str, now: float) -> bytes | None:
+        saved: bytes | None = self._call("store", "saved_group", group, now)
+        return saved
+
+    def delete_group(self, group: str) -> None:
+        self._call("store", "delete_group", group)
+
     def close(self) -> None:
         self._servers.close()
 

@@ -98,7 +98,9 @@ class _Store:
         self.revoked = store.revoked
         self.joined = store.joined
         self.warnings = getattr(store, "warnings", list)
-        self.forget_groups = store.forget_groups
+        self.saved_group = store.saved_group
+        self.save_group = store.save_group
+        self.delete_group = store.delete_group
 
     def put(self, records: Sequence[Record], now: float) -> list[str]:
         failpoint("put.before")
@@ -128,6 +130,28 @@ class _Store:
         failpoint("confirm.before")
         self._store.confirm(groups)
         failpoint("confirm.after")
+
+    def forget_groups(self, groups: Collection[str], expires: float = 0.0) -> None:
+        failpoint("forget.before")
+        self._store.forget_groups(groups, expires)
+        failpoint("forget.after")
+
+    def grow(self, group: str, by: int, now: float, key: str = "") -> int:
+        failpoint("grow.before")
+        first = self._store.grow(group, by, now, key)
+        failpoint("grow.after")
+        return first
+
+    def put_plans(self, pieces: Mapping[str, bytes], now: float) -> None:
+        failpoint("plan.before")
+        self._store.put_plans(pieces, now)
+        failpoint("plan.after")
+
+    def take_plans(self, keys: Collection[str], now: float, expires: float) -> dict[str, bytes]:
+        failpoint("take.before")
+        taken = self._store.take_plans(keys, now, expires)
+        failpoint("take.after")
+        return taken
 
     def close(self) -> None:
         _close(self._store)

@@ -238,7 +238,8 @@ class Store(Protocol):
         """Let a group have `by` members more than `expect` says (or will say); return the index of the first of them.
 
         Their indices begin at `GROWN`, so that they are known before the size is. A repeat with the same `key`
-        changes nothing and returns the same index; with none ("") each call grows the group.
+        changes nothing and returns the same index; with none ("") each call grows the group. One that is complete
+        does not grow: parts of the index that is returned are ignored like all late ones.
         """
 
     def put_plans(self, pieces: Mapping[str, bytes], now: float) -> None:

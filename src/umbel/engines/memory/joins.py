@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from umbel.core.message import GROWN
+
 
 @dataclass(eq=False)
 class Group:
@@ -18,6 +20,9 @@ class Group:
     confirmed: bool = False
     #: For a forgotten group: when it may be opened anew; 0 while it is not forgotten.
     expires: float = 0.0
+    #: How many members came later, and the first index of those that came with a key.
+    grown: int = 0
+    keys: dict[str, int] = field(default_factory=dict)
 
     def add(self, index: int, payload: bytes, size: int | None) -> bool:
         """Take a part; True when its caller is to be told that the group is complete."""
@@ -40,14 +45,28 @@ class Group:
             self.size = size
         return self._complete(None)
 
+    def grow(self, by: int, key: str) -> int:
+        """Take in so many members more; return the index of the first, a known key's that it had before."""
+        if key in self.keys:
+            return self.keys[key]
+        first = GROWN + self.grown
+        if not self.complete and not self.confirmed:
+            self.grown += by
+            if key:
+                self.keys[key] = first
+        return first
+
     def _complete(self, last: int | None) -> bool:
-        if self.size is None or len(self.payloads) < self.size:
+        if self.size is None or len(self.payloads) < self.size + self.grown:
             return False
-        if not all(index in self.payloads for index in range(self.size)):
+        if not all(index in self.payloads for index in self._indices()):
             return False
         self.complete, self.last = True, last
         return True
 
+    def _indices(self) -> list[int]:
+        return [*range(self.size or 0), *range(GROWN, GROWN + self.grown)]
+
     def in_order(self) -> tuple[bytes, ...]:
         """Return the payloads by index."""
-        return tuple(self.payloads[index] for index in range(self.size or 0))
+        return tuple(self.payloads[index] for index in self._indices())

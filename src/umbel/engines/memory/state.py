@@ -75,6 +75,9 @@ class State:
     changes: dict[str, int] = field(default_factory=dict)
     revoked: dict[str, float] = field(default_factory=dict)
     groups: dict[str, Group] = field(default_factory=dict)
+    #: Key of a piece of a workflow, or id of a saved group → bytes, and when they may go (0: never).
+    plans: dict[str, tuple[bytes, float]] = field(default_factory=dict)
+    saved: dict[str, tuple[bytes, float]] = field(default_factory=dict)
     #: Who hears a topic: functions that take what was sent, called with the lock held.
     ears: list[tuple[str, Callable[[str, Sequence[bytes]], None]]] = field(default_factory=list)
 

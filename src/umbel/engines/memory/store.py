@@ -39,20 +39,21 @@ class MemoryStore:
                 self._state.forget(id_)
 
     def expire(self, now: float, limit: int = 1000) -> int:
-        """Drop records and revocations whose time is over; return how many."""
-        with self._state.changed:
-            over = [id_ for id_, record in self._state.records.items() if 0 < record.expires <= now][:limit]
-            for id_ in over:
-                self._state.forget(id_)
-            marks = [id_ for id_, expires in self._state.revoked.items() if 0 < expires <= now]
-            marks = marks[: limit - len(over)]
-            for id_ in marks:
-                del self._state.revoked[id_]
-            closed = [name for name, group in self._state.groups.items() if 0 < group.expires <= now]
-            closed = closed[: limit - len(over) - len(marks)]
-            for name in closed:
-                del self._state.groups[name]
-            return len(over) + len(marks) + len(closed)
+        """Drop what is over, up to `limit` of it; return how many."""
+        state, gone = self._state, 0
+        with state.changed:
+            for kept, forget in (
+                ({id_: record.expires for id_, record in state.records.items()}, state.forget),
+                (state.revoked, state.revoked.pop),
+                ({name: group.expires for name, group in state.groups.items()}, state.groups.pop),
+                ({key: piece[1] for key, piece in state.plans.items()}, state.plans.pop),
+                ({name: saved[1] for name, saved in state.saved.items()}, state.saved.pop),
+            ):
+                over = [name for name, expires in kept.items() if 0 < expires <= now][: limit - gone]
+                gone += len(over)
+                for name in over:
+                    forget(name)
+        return gone
 
     def revoke(self, records: Sequence[Record], now: float) -> list[str]:
         """Mark tasks as revoked, end those that wait; return the ids that this ended."""
@@ -104,6 +105,47 @@ class MemoryStore:
                 self._state.groups.pop(name, None)
                 if expires:
                     self._state.groups[name] = Group(confirmed=True, expires=expires)
+
+    def grow(self, group: str, by: int, now: float, key: str = "") -> int:
+        """Let a group have more members; return the index of the first of them."""
+        with self._state.changed:
+            return self._state.group(group, now).grow(by, key)
+
+    def put_plans(self, pieces: Mapping[str, bytes], now: float) -> None:
+        """Keep pieces of workflows; what is there already stays."""
+        with self._state.changed:
+            plans = self._state.plans
+            plans.update({key: (data, 0.0) for key, data in pieces.items() if not _holds(plans.get(key), now)})
+
+    def take_plans(self, keys: Collection[str], now: float, expires: float) -> dict[str, bytes]:
+        """Read pieces, which may go at `expires`."""
+        with self._state.changed:
+            plans = self._state.plans
+            found = {key: plans[key][0] for key in keys if _holds(plans.get(key), now)}
+            plans.update({key: (data, expires) for key, data in found.items()})
+            return found
+
+    def save_group(self, group: str, data: bytes, now: float, expires: float) -> None:
+        """Keep what `GroupResult.save` writes."""
+        del now
+        with self._state.changed:
+            self._state.saved[group] = data, expires
+
+    def saved_group(self, group: str, now: float) -> bytes | None:
+        """Return what was saved."""
+        with self._state.changed:
+            saved = self._state.saved.get(group)
+            return saved[0] if saved is not None and _holds(saved, now) else None
+
+    def delete_group(self, group: str) -> None:
+        """Delete what was saved."""
+        with self._state.changed:
+            self._state.saved.pop(group, None)
+
+
+def _holds(kept: tuple[bytes, float] | None, now: float) -> bool:
+    """Tell whether something is kept whose time is not over."""
+    return kept is not None and not 0 < kept[1] <= now
 
 
 class _Waiter:
