@@ -100,11 +100,12 @@ class Server:
         """Start it and return when it answers. Raises `ServerFailedError` with its log."""
         if self.running:
             return self
-        self._process = self._spawn(self.command(), self.environment())
+        process = self._process = self._spawn(self.command(), self.environment())
         deadline = time.monotonic() + self.START_SECONDS
         while not self._answers():
-            if not self.running or time.monotonic() > deadline:
-                why = "does not answer" if self.running else f"ended with {self._process.returncode}"
+            ended = process.poll()
+            if ended is not None or time.monotonic() > deadline:
+                why = "does not answer" if ended is None else f"ended with {ended}"
                 self.kill()
                 raise ServerFailedError(f"{self.command()[0]} {why}; its log:\n{self.log_text()}")
             time.sleep(0.01)

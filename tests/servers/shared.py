@@ -7,13 +7,14 @@ import fcntl
 import json
 import os
 import secrets
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from tests.servers.process import ServerFailedError
+from tests.servers.process import Keeper, ServerFailedError
 from tests.servers.rabbit_server import RabbitAddress, RabbitServer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,19 +47,26 @@ def shared_rabbit() -> RabbitAddress:
 def main(watched: int, note: Path) -> None:
     """Start the server, tell where it is, and stay until the test run has gone."""
     os.setsid()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit())
+    for path in (note, note.with_suffix(".lock"), note.with_suffix(".part")):
+        Keeper.tell(f"file {path}")
     server = RabbitServer()
     try:
-        server.start()
-        _write(note, {"port": server.port, "question_port": server.question_port, "token": server.token})
-    except ServerFailedError as error:
-        _write(note, {"error": str(error)})
-    try:
+        _write(note, _started(server) | {"host": os.getpid(), "folder": str(server.folder)})
         while _alive(watched):
             time.sleep(0.3)
     finally:
         server.close()
-        for path in (note, note.with_suffix(".lock")):
-            path.unlink(missing_ok=True)
+        Keeper.stop()
+
+
+def _started(server: RabbitServer) -> dict[str, object]:
+    try:
+        server.start()
+    except ServerFailedError as error:
+        return {"error": str(error)}
+    return {"port": server.port, "question_port": server.question_port, "token": server.token}
 
 
 def _write(note: Path, said: dict[str, object]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import amqp
@@ -89,9 +90,29 @@ os.kill(os.getpid(), 9)
 """
 
 
-def test_servers_die_with_a_killed_test_process(redis_installed: None, wait_until) -> None:
+def test_servers_die_with_a_killed_test_process(redis_installed: None, wait_until: Callable[..., None]) -> None:
     command = [sys.executable, "-c", PROGRAM]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
     pid, folder = done.stdout.split()
     wait_until(lambda: not os.path.exists(f"/proc/{pid}") or not os.path.exists(folder), what="the end of the server")
     wait_until(lambda: not os.path.exists(folder), what="the removal of its folder")
+
+
+RUN = """
+import json, os, sys, tempfile, time
+from pathlib import Path
+from tests.servers.shared import shared_rabbit
+shared_rabbit()
+(note,) = Path(tempfile.gettempdir()).glob("umbel-rabbit-*.json")
+host = json.loads(note.read_text())["host"]
+os.kill({"run": os.getpid(), "host": host}[sys.argv[1]], 9)
+"""
+
+
+@pytest.mark.parametrize("victim", ["run", "host"])
+def test_the_rabbit_of_a_run_goes_with_all_its_files(
+    victim: str, tmp_path: Path, rabbit_installed: None, wait_until: Callable[..., None]
+) -> None:
+    command = [sys.executable, "-c", RUN, victim]
+    subprocess.run(command, cwd=ROOT, env={**os.environ, "TMPDIR": str(tmp_path)}, timeout=60, check=False)
+    wait_until(lambda: not any(tmp_path.iterdir()), seconds=20, what="the removal of every file")
