@@ -72,8 +72,6 @@ def test_tuples_describe_results_and_their_parents(app: Any) -> None:
     result = AsyncResult("c", app=app, parent=AsyncResult("b", app=app, parent=AsyncResult("a", app=app)))
     back = result_from_tuple(result.as_tuple(), app)
     assert back.as_list() == result.as_list() == ["c", "b", "a"]
-    with pytest.raises(errors.NotSupportedError, match="canvas"):
-        result_from_tuple((("g", None), [(("a", None), None)]), app)
 
 
 def test_the_state_follows_the_task(app: Any, worker: MiniWorker) -> None:
@@ -257,13 +255,6 @@ def test_children_are_results(app: Any, worker: MiniWorker) -> None:
     worker.drain()
     (child,) = result.children
     assert child.get(timeout=5) == 3
-
-
-def test_what_comes_with_the_canvas_says_so(app: Any) -> None:
-    result: Any = AsyncResult("a", app=app)
-    for call in (result.collect, result.iterdeps, result.get_leaf, result.build_graph, lambda: result.graph):
-        with pytest.raises(errors.NotSupportedError, match="canvas"):
-            call()
 
 
 def test_remote_tracebacks_need_their_package(app: Any) -> None:

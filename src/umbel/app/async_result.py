@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, NoReturn, TypeVar, cast
 
 from umbel.app import exceptions_io
 from umbel.app.joining import assert_will_not_block
 from umbel.app.records import result_of
+from umbel.app.result_graph import ResultGraph, build_graph, collect, iterdeps, leaf_of
 from umbel.app.stored_result import StoredResult
 from umbel.app.waiting import Ticket, waiter_of
 from umbel.core import states
@@ -220,15 +221,32 @@ class AsyncResult(StoredResult[R]):
         del headers, args, kwargs
         raise NotSupportedError("revoking by stamped headers comes with the canvas: revoke by id")
 
-    def _canvas(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Not supported yet: walking over the results of a workflow comes with the canvas."""
-        del args, kwargs
-        raise NotSupportedError(
-            "collect, iterdeps, build_graph, graph and get_leaf come with the canvas: use parent and children"
-        )
+    # --- the workflow around it -----------------------------------------------------------------------------
 
-    collect = iterdeps = build_graph = get_leaf = _canvas
-    graph = property(_canvas)
+    def iterdeps(self, intermediate: bool = False) -> Iterator[tuple[Any, Any]]:
+        """Yield (parent, result) for it and everything that it sent; IncompleteStream at one that has not ended.
+
+        With `intermediate` what has not ended is yielded too, without what it may send yet.
+        """
+        return iterdeps(self, intermediate)
+
+    def collect(self, intermediate: bool = False, **kwargs: Any) -> Iterator[tuple[Any, Any]]:
+        """Yield (result, value) for it and everything that it sent, waiting for each. `kwargs` are those of `get`."""
+        return collect(self, intermediate, **kwargs)
+
+    def get_leaf(self) -> Any:
+        """Wait for everything that it sent; return the value of the last of them."""
+        return leaf_of(self)
+
+    def build_graph(self, intermediate: bool = False, formatter: Callable[[Any], str] | None = None) -> ResultGraph:
+        """Return the graph of what came before it and what it sent; `formatter(result)` gives the texts."""
+        return build_graph(self, intermediate, formatter)
+
+    @property
+    def graph(self) -> ResultGraph:
+        """The graph of its workflow as far as it is known: `str(result.graph)`, `result.graph("dot")`."""
+        return build_graph(self, intermediate=True)
+
     supports_native_join = True
 
 

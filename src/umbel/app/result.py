@@ -5,19 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator
 from datetime import UTC, datetime
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 from umbel.app.async_result import AsyncResult
+from umbel.app.group_result import GroupResult, result_from_tuple
 from umbel.app.joining import allow_join_result, assert_will_not_block, denied_join_result
 from umbel.app.lifecycle import Lifecycle
-from umbel.app.stored_result import ResultTuple
+from umbel.app.result_set import ResultSet
 from umbel.core import states
-from umbel.core.errors import NotSupportedError, TaskRevokedError
+from umbel.core.errors import TaskRevokedError
 
 __all__ = [
     "AsyncResult",
     "EagerResult",
+    "GroupResult",
     "Lifecycle",
+    "ResultSet",
     "allow_join_result",
     "assert_will_not_block",
     "denied_join_result",
@@ -169,19 +172,3 @@ class EagerResult(AsyncResult[R], Generic[R]):
         self._value_or_error = TaskRevokedError("revoked")
         assert self._meta is not None
         self._meta = {**self._meta, "status": states.REVOKED, "result": self._value_or_error}
-
-
-def result_from_tuple(value: ResultTuple | AsyncResult[Any], app: Any = None) -> AsyncResult[Any]:
-    """Return the result that `as_tuple` described; lists in place of tuples (from json) will do."""
-    if isinstance(value, AsyncResult):
-        return value
-    (task_id, parent), members = value
-    if members:
-        raise NotSupportedError("results of groups come with the canvas")
-    above = result_from_tuple(cast(ResultTuple, _pair(parent)), app) if parent else None
-    return AsyncResult(task_id, None, None, app, above)
-
-
-def _pair(parent: Any) -> Any:
-    """A parent is ((id, parent), None), or only its inner pair where members are left out."""
-    return parent if isinstance(parent[0], (list, tuple)) else (parent, None)

@@ -17,7 +17,7 @@ from umbel.app import calling, loading
 from umbel.app import request as requests
 from umbel.app.client import Client
 from umbel.app.log import Logging
-from umbel.app.result import AsyncResult
+from umbel.app.result import AsyncResult, GroupResult, ResultSet
 from umbel.app.signals import import_modules
 from umbel.app.signature import Signature, maybe_signature, signature
 from umbel.core.errors import AlwaysEagerIgnored, NotSupportedError
@@ -27,8 +27,6 @@ __all__ = ["AppServices"]
 
 _LATER = {
     "add_periodic_task": "umbel has no scheduler yet: let cron or a systemd timer run `umbel call`",
-    "GroupResult": "it comes with the canvas",
-    "ResultSet": "it comes with the canvas",
     "Worker": "start a worker with `umbel -A proj worker`",
     "WorkController": "start a worker with `umbel -A proj worker`",
     "Beat": "umbel has no scheduler yet",
@@ -115,6 +113,19 @@ class AppServices:
     def AsyncResult(self, task_id: str, **kwargs: Any) -> AsyncResult[Any]:  # noqa: N802 - Celery's public name
         """Return the result of a task by its id."""
         return AsyncResult(task_id, app=self, **kwargs)
+
+    def GroupResult(  # noqa: N802 - Celery's public name
+        self,
+        id: str | None = None,  # noqa: A002 - the same
+        results: Iterable[Any] | None = None,
+        parent: Any = None,
+    ) -> GroupResult[Any]:
+        """Return the result of a group by its id and its members."""
+        return GroupResult(id, results, parent, self)
+
+    def ResultSet(self, results: Iterable[Any] | None = None) -> ResultSet[Any]:  # noqa: N802 - the same
+        """Return many results as one."""
+        return ResultSet(results, self)
 
     @property
     def current_task(self) -> Any:

@@ -10,11 +10,11 @@ from umbel.app.current import app_or_default
 from umbel.app.lifecycle import Lifecycle, lifecycle_of
 from umbel.app.records import decode_meta, result_of
 from umbel.core import states
-from umbel.core.errors import ImproperlyConfigured, NotSupportedError
+from umbel.core.errors import ImproperlyConfigured
 from umbel.core.message import Record
 from umbel.engine.seam import Store
 
-__all__ = ["ResultTuple", "StoredResult"]
+__all__ = ["ResultTuple", "StoredResult", "pair_of"]
 
 R = TypeVar("R")
 ResultTuple = tuple[tuple[str, Any], Any]
@@ -137,14 +137,15 @@ class StoredResult(Generic[R]):
 
     @property
     def children(self) -> list[Any]:
-        """Results of the tasks that this one sent (`Task.trail`)."""
+        """Results of the tasks and groups that this one sent (`Task.trail`)."""
         return [self._child(item) for item in self._read().get("children") or ()]
 
-    def _child(self, item: Any) -> Self:
-        (task_id, parent), members = item
-        if members:
-            raise NotSupportedError("groups among the children of a task come with the canvas")
-        return type(self)(task_id, self._backend, None, self.app, self._child((parent, None)[:2]) if parent else None)
+    def _child(self, item: Any) -> Any:
+        (result_id, parent), members = item
+        above = self._child(pair_of(parent)) if parent else None
+        if members is not None:
+            return self.app.GroupResult(result_id, [self._child(pair_of(one)) for one in members], above)
+        return type(self)(result_id, self._backend, None, self.app, above)
 
     @property
     def date_done(self) -> datetime | None:
@@ -197,3 +198,8 @@ class StoredResult(Generic[R]):
     def exists(self) -> bool:
         """Tell whether the store knows the id (Celery 5.7)."""
         return self._meta is not None or self.id in self.backend.get([self.id], time.time())
+
+
+def pair_of(described: Any) -> Any:
+    """What `as_tuple` gives is ((id, parent), members), or only its inner pair where there are no members."""
+    return described if isinstance(described[0], (list, tuple)) else (described, None)

@@ -230,10 +230,11 @@ POINTS: Mapping[str, Point] = {
     "result": Point(
         {
             "umbel.app.result": (
-                "AsyncResult EagerResult allow_join_result assert_will_not_block denied_join_result result_from_tuple"
+                "AsyncResult EagerResult GroupResult ResultSet allow_join_result assert_will_not_block "
+                "denied_join_result result_from_tuple"
             )
         },
-        {"GroupResult ResultBase ResultSet": "groups are not there yet; keep a list of AsyncResult and get() each"},
+        {"ResultBase": "test for AsyncResult and ResultSet"},
     ),
     "schedules": Point(
         later={

@@ -5,6 +5,8 @@ from __future__ import annotations
 from umbel.app.result import (
     AsyncResult,
     EagerResult,
+    GroupResult,
+    ResultSet,
     allow_join_result,
     assert_will_not_block,
     denied_join_result,
@@ -15,6 +17,8 @@ from umbel.celery.import_points import missing_names
 __all__ = [
     "AsyncResult",
     "EagerResult",
+    "GroupResult",
+    "ResultSet",
     "allow_join_result",
     "assert_will_not_block",
     "denied_join_result",
