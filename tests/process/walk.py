@@ -36,7 +36,7 @@ POINTS = {
     "report": Point("executor", 3),
 }
 #: Passed only where broker and store are two engines: tests/engines/test_shelf_faults.py walks these.
-APART = {"adopt", "join", "expect", "confirm"}
+APART = {"adopt", "join", "expect", "confirm", "forget", "grow", "plan", "take"}
 #: In the worker `raise` after the effect is the reply that got lost; `kill` after it is the sender that died with it.
 FAULTS = ("kill", "raise", "sleep(2.5)")
 #: What a worker took without ever hearing of it stays with it until it ends: its heartbeat keeps all it holds.

@@ -15,6 +15,7 @@ from __future__ import annotations
 from umbel.testing.conformance_broker import BrokerSuite
 from umbel.testing.conformance_join import AtomicJoinSuite, JoinSuite
 from umbel.testing.conformance_parts import message
+from umbel.testing.conformance_plans import PlanSuite
 from umbel.testing.conformance_shelf import DeadOwnerSuite, ShelfSuite
 from umbel.testing.conformance_store import AtomicSuite, BusSuite, DeadLetterSuite, StoreSuite
 
@@ -26,6 +27,7 @@ __all__ = [
     "DeadLetterSuite",
     "DeadOwnerSuite",
     "JoinSuite",
+    "PlanSuite",
     "ShelfSuite",
     "StoreSuite",
     "message",

@@ -25,6 +25,7 @@ _CAPS = Caps(
     recovers=False,
     remembers=False,
     counts=False,
+    plans=False,
     clock="server",
 )
 

@@ -6,32 +6,38 @@ import json
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 
-from umbel.core.message import Joined, Message, Part
+from umbel.core.message import GROWN, Joined, Message, Part
 
 #: Stages of a group: 0 open, 1 complete, 2 confirmed, 3 forgotten. `last` is the index that completed it, NULL where
-#: its size did; `count` is the number of parts below `size`, kept as soon as that is known so that no join counts the
-#: parts again.
+#: its size did; `count` is the number of parts that count, kept as soon as `size` is known so that no join counts the
+#: parts again: those below `size`, and of the members that came later (`grown` many, see GROWN).
 _OPEN, _COMPLETE = 0, 1
 
-_GET = "SELECT id, stage, size, last FROM joining WHERE name = ?"
+_GET = "SELECT id, stage, size, last, grown FROM joining WHERE name = ? AND NOT (expires > 0 AND expires <= ?)"
 _ADD = "INSERT OR IGNORE INTO part (joining, position, payload) VALUES (?, ?, ?)"
-_SIZE = """
-UPDATE joining SET size = ?2, count = (SELECT count(*) FROM part WHERE joining = ?1 AND position BETWEEN 0 AND ?2 - 1)
-WHERE id = ?1"""
+_RECOUNT = """
+UPDATE joining SET count = (
+    SELECT count(*) FROM part WHERE joining = joining.id
+    AND (position BETWEEN 0 AND size - 1 OR position BETWEEN ?2 AND ?2 + grown - 1))
+WHERE id = ?1 AND size IS NOT NULL"""
 _COUNT = "UPDATE joining SET count = count + 1 WHERE id = ?"
-_FINISH = "UPDATE joining SET stage = 1, last = ? WHERE id = ? AND count = size"
+_FINISH = "UPDATE joining SET stage = 1, last = ? WHERE id = ? AND count = size + grown"
 _CONFIRM = "UPDATE joining SET stage = 2 WHERE stage = 1 AND name IN (SELECT value FROM json_each(?))"
 _PAYLOADS = """
 SELECT j.name, p.payload FROM joining AS j
-LEFT JOIN part AS p ON p.joining = j.id AND p.position >= 0 AND p.position < j.size
-WHERE j.stage IN (1, 2) AND j.name IN (SELECT value FROM json_each(?)) ORDER BY j.id, p.position"""
+LEFT JOIN part AS p ON p.joining = j.id
+    AND (p.position BETWEEN 0 AND j.size - 1 OR p.position BETWEEN ?2 AND ?2 + j.grown - 1)
+WHERE j.stage IN (1, 2) AND j.name IN (SELECT value FROM json_each(?1)) ORDER BY j.id, p.position"""
 _FORGET_PARTS = """
 DELETE FROM part
 WHERE joining IN (SELECT id FROM joining WHERE name IN (SELECT value FROM json_each(?)))"""
+_FORGET_GROWTH = _FORGET_PARTS.replace("FROM part", "FROM growth")
 _FORGET = "DELETE FROM joining WHERE name IN (SELECT value FROM json_each(?))"
 _CLOSE = "INSERT OR IGNORE INTO joining (name, stage, expires) VALUES (?, 3, ?)"
+_GROWN = "SELECT first FROM growth WHERE joining = ? AND name = ?"
+_GROW = "UPDATE joining SET grown = grown + ? WHERE id = ?"
 
-_Row = tuple[int, int, int | None, int | None]
+_Row = tuple[int, int, int | None, int | None, int]
 
 
 def join(connection: sqlite3.Connection, parts: Sequence[Part], now: float) -> list[Joined]:
@@ -43,9 +49,9 @@ def add(connection: sqlite3.Connection, parts: Sequence[Part], now: float) -> di
     """Store parts; return, by group, those that completed theirs now or when they were stored first."""
     complete: dict[str, Part] = {}
     for part in parts:
-        number, stage, size, last = _open(connection, part.group, now)
-        again = stage == _COMPLETE and last == part.index
-        if again or (stage == _OPEN and _add(connection, number, size, part)):
+        known = _open(connection, part.group, now)
+        _number, stage, _size, last, _grown = known
+        if (stage == _COMPLETE and last == part.index) or (stage == _OPEN and _add(connection, known, part)):
             complete.setdefault(part.group, part)
     return complete
 
@@ -54,10 +60,10 @@ def expect(connection: sqlite3.Connection, sizes: Mapping[str, int], now: float)
     """Store the sizes of groups; return the groups that this completed."""
     joined = []
     for name, wanted in sizes.items():
-        number, stage, size, last = _open(connection, name, now)
+        number, stage, size, last, _grown = _open(connection, name, now)
         if stage == _OPEN:
             if size is None:
-                connection.execute(_SIZE, (number, wanted))
+                _resize(connection, number, wanted)
             told = connection.execute(_FINISH, (None, number)).rowcount > 0
         else:
             told = stage == _COMPLETE and last is None
@@ -66,22 +72,44 @@ def expect(connection: sqlite3.Connection, sizes: Mapping[str, int], now: float)
     return joined
 
 
+def grow(connection: sqlite3.Connection, name: str, by: int, now: float, key: str) -> int:
+    """Let an open group have `by` members more; return the first index, that of a known key as it was told first."""
+    number, stage, _size, _last, grown = _open(connection, name, now)
+    known = connection.execute(_GROWN, (number, key)).fetchone() if key else None
+    if known is not None:
+        return int(known[0])
+    if stage == _OPEN:
+        connection.execute(_GROW, (by, number))
+        connection.execute(_RECOUNT, (number, GROWN))
+        if key:
+            connection.execute("INSERT INTO growth VALUES (?, ?, ?)", (number, key, GROWN + grown))
+    return GROWN + grown
+
+
 def _open(connection: sqlite3.Connection, name: str, now: float) -> _Row:
-    connection.execute("DELETE FROM joining WHERE name = ? AND expires > 0 AND expires <= ?", (name, now))
-    row: _Row | None = connection.execute(_GET, (name,)).fetchone()
-    if row is None:
-        number = connection.execute("INSERT INTO joining (name, stage) VALUES (?, ?)", (name, _OPEN)).lastrowid
-        assert number is not None
-        return number, _OPEN, None, None
-    return row
+    row: _Row | None = connection.execute(_GET, (name, now)).fetchone()
+    if row is not None:
+        return row
+    forget(connection, [name], 0.0)
+    number = connection.execute("INSERT INTO joining (name, stage) VALUES (?, ?)", (name, _OPEN)).lastrowid
+    assert number is not None
+    return number, _OPEN, None, None, 0
 
 
-def _add(connection: sqlite3.Connection, number: int, size: int | None, part: Part) -> bool:
+def _resize(connection: sqlite3.Connection, number: int, size: int) -> None:
+    connection.execute("UPDATE joining SET size = ? WHERE id = ?", (size, number))
+    connection.execute(_RECOUNT, (number, GROWN))
+
+
+def _add(connection: sqlite3.Connection, known: _Row, part: Part) -> bool:
     """Add a part to an open group; True when that completed it."""
+    number, _stage, size, _last, grown = known
     new = connection.execute(_ADD, (number, part.index, part.payload)).rowcount > 0
-    if size is None and part.size is not None:
-        connection.execute(_SIZE, (number, part.size))
-    elif new and size is not None and 0 <= part.index < size:
+    if size is None:
+        if part.size is None:
+            return False
+        _resize(connection, number, part.size)
+    elif new and (0 <= part.index < size or GROWN <= part.index < GROWN + grown):
         connection.execute(_COUNT, (number,))
     return connection.execute(_FINISH, (part.index, number)).rowcount > 0
 
@@ -98,7 +126,7 @@ def confirm(connection: sqlite3.Connection, groups: Collection[str]) -> None:
 def payloads(connection: sqlite3.Connection, groups: Collection[str]) -> dict[str, tuple[bytes, ...]]:
     """Return the payloads of those groups that are complete, all of one moment: one statement reads them."""
     found: dict[str, list[bytes]] = {}
-    for name, payload in connection.execute(_PAYLOADS, _list(groups)):
+    for name, payload in connection.execute(_PAYLOADS, (*_list(groups), GROWN)):
         known = found.setdefault(name, [])
         if payload is not None:
             known.append(payload)
@@ -109,6 +137,7 @@ def forget(connection: sqlite3.Connection, groups: Collection[str], expires: flo
     """Delete the parts of groups, which stay closed until `expires`."""
     names = _list(groups)
     connection.execute(_FORGET_PARTS, names)
+    connection.execute(_FORGET_GROWTH, names)
     connection.execute(_FORGET, names)
     if expires:
         connection.executemany(_CLOSE, [(name, expires) for name in groups])

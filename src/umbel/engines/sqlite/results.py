@@ -17,6 +17,15 @@ _EXPIRE = (
     "DELETE FROM result WHERE seq IN (SELECT seq FROM result WHERE expires > 0 AND expires <= ? LIMIT ?)",
     "DELETE FROM revoked WHERE id IN (SELECT id FROM revoked WHERE expires > 0 AND expires <= ? LIMIT ?)",
     "DELETE FROM joining WHERE id IN (SELECT id FROM joining WHERE expires > 0 AND expires <= ? LIMIT ?)",
+    "DELETE FROM piece WHERE seq IN (SELECT seq FROM piece WHERE expires > 0 AND expires <= ? LIMIT ?)",
+    "DELETE FROM saved WHERE seq IN (SELECT seq FROM saved WHERE expires > 0 AND expires <= ? LIMIT ?)",
+)
+_HAS_EXPIRED = (
+    "SELECT EXISTS (SELECT 1 FROM result WHERE expires > 0 AND expires <= ?1) "
+    "OR EXISTS (SELECT 1 FROM revoked WHERE expires > 0 AND expires <= ?1) "
+    "OR EXISTS (SELECT 1 FROM joining WHERE expires > 0 AND expires <= ?1) "
+    "OR EXISTS (SELECT 1 FROM piece WHERE expires > 0 AND expires <= ?1) "
+    "OR EXISTS (SELECT 1 FROM saved WHERE expires > 0 AND expires <= ?1)"
 )
 
 
@@ -59,7 +68,7 @@ def forget(connection: sqlite3.Connection, ids: Sequence[str]) -> None:
 
 
 def expire(connection: sqlite3.Connection, now: float, limit: int) -> int:
-    """Delete up to `limit` states, revocations and marks of forgotten groups whose time is over."""
+    """Delete up to `limit` states, revocations, pieces and groups whose time is over."""
     gone = 0
     for statement in _EXPIRE:
         if gone < limit:
@@ -69,12 +78,7 @@ def expire(connection: sqlite3.Connection, now: float, limit: int) -> int:
 
 def has_expired(connection: sqlite3.Connection, now: float) -> bool:
     """Tell without the write lock whether `expire` would find something."""
-    row = connection.execute(
-        "SELECT EXISTS (SELECT 1 FROM result WHERE expires > 0 AND expires <= ?1) "
-        "OR EXISTS (SELECT 1 FROM revoked WHERE expires > 0 AND expires <= ?1) "
-        "OR EXISTS (SELECT 1 FROM joining WHERE expires > 0 AND expires <= ?1)",
-        (now,),
-    ).fetchone()
+    row = connection.execute(_HAS_EXPIRED, (now,)).fetchone()
     return bool(row[0])
 
 

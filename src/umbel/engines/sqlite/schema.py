@@ -101,8 +101,24 @@ _VERSION_2 = """
 CREATE TABLE copy (queue TEXT PRIMARY KEY, deadline REAL NOT NULL) WITHOUT ROWID, STRICT;
 """
 
+_VERSION_3 = """
+ALTER TABLE joining ADD COLUMN grown INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE growth (
+    joining INTEGER NOT NULL, name TEXT NOT NULL, first INTEGER NOT NULL,
+    PRIMARY KEY (joining, name)
+) WITHOUT ROWID, STRICT;
+CREATE TABLE piece (
+    seq INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, expires REAL NOT NULL, data BLOB NOT NULL
+) STRICT;
+CREATE INDEX piece_expires ON piece (expires) WHERE expires > 0;
+CREATE TABLE saved (
+    seq INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, expires REAL NOT NULL, data BLOB NOT NULL
+) STRICT;
+CREATE INDEX saved_expires ON saved (expires) WHERE expires > 0;
+"""
+
 #: Step n brings a file from version n to version n + 1.
-MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2)
+MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2, _VERSION_3)
 
 VERSION = len(MIGRATIONS)
 

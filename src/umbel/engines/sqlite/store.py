@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from umbel.core.message import Joined, Part, Record
 from umbel.engines.sqlite import bells, joins, results
+from umbel.engines.sqlite import pieces as stored_pieces
 from umbel.engines.sqlite.bells import Bell, Ringer
 from umbel.engines.sqlite.database import Database
 
@@ -75,6 +76,31 @@ class SqliteStore:
     def forget_groups(self, groups: Collection[str], expires: float = 0.0) -> None:
         """Delete the parts of groups, which stay closed until `expires`."""
         self._database.write(joins.forget, groups, expires)
+
+    def grow(self, group: str, by: int, now: float, key: str = "") -> int:
+        """Let a group have more members; return the index of the first of them."""
+        return self._database.write(joins.grow, group, by, now, key)
+
+    def put_plans(self, pieces: Mapping[str, bytes], now: float) -> None:
+        """Keep pieces of workflows; what is there already stays."""
+        self._database.write(stored_pieces.put, pieces, now)
+
+    def take_plans(self, keys: Collection[str], now: float, expires: float) -> dict[str, bytes]:
+        """Read pieces, which may go at `expires`."""
+        return self._database.write(stored_pieces.take, keys, now, expires)
+
+    def save_group(self, group: str, data: bytes, now: float, expires: float) -> None:
+        """Keep what `GroupResult.save` writes."""
+        del now
+        self._database.write(stored_pieces.save, group, data, expires)
+
+    def saved_group(self, group: str, now: float) -> bytes | None:
+        """Return what was saved."""
+        return self._database.read(stored_pieces.saved, group, now)
+
+    def delete_group(self, group: str) -> None:
+        """Delete what was saved."""
+        self._database.write(stored_pieces.delete, group)
 
     def close(self) -> None:
         """Let go of connections."""
