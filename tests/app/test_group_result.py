@@ -66,17 +66,19 @@ def test_time_is_for_all_together(app: Any) -> None:
 
 def test_what_is_still_running_is_waited_for(app: Any) -> None:
     result = group(app, *(str(n) for n in range(40)))
-    pauses: list[int] = []
+    threads: list[threading.Thread] = []
 
     def work() -> None:
         for n in range(40):
             end(app, str(n), n)
 
-    thread = threading.Timer(0.05, work)
-    thread.start()
-    assert result.get(timeout=10, interval=0.01, on_interval=lambda: pauses.append(1)) == list(range(40))
-    thread.join()
-    assert pauses
+    def begin() -> None:
+        if not threads:
+            threads.append(threading.Thread(target=work))
+            threads[0].start()
+
+    assert result.get(timeout=10, interval=0.01, on_interval=begin) == list(range(40))
+    threads[0].join()
 
 
 def test_each_result_is_handed_on_as_it_ends(app: Any) -> None:
@@ -218,6 +220,20 @@ def test_revoking_a_group_revokes_its_tasks(app: Any) -> None:
     assert app.store.revoked(["a", "b", "c"]) == {"a", "b"}
 
 
+def test_cancelling_reaches_what_came_before_and_what_follows(app: Any) -> None:
+    first = AsyncResult("first", app=app)
+    header = GroupResult("g", [AsyncResult("a", app=app), AsyncResult("b", app=app)], first, app)
+    body = AsyncResult("body", app=app, parent=header)
+    end(app, "first", 1)
+    end(app, "a", 1, children=[(("c", None), None)])
+    assert sorted(body.cancel()) == ["b", "body", "c"]
+    assert app.store.revoked(["first", "a", "b", "c", "body"]) == {"b", "c", "body"}
+    assert sorted(header.cancel()) == ["b", "c"]
+    end(app, "b", 1)
+    end(app, "c", 1)
+    assert header.cancel() == []
+
+
 # --- graphs ---------------------------------------------------------------------------------------------------
 
 
@@ -256,3 +272,13 @@ def test_a_workflow_is_drawn_as_a_tree_and_for_graphviz(workflow: Any, app: Any)
     assert str(AsyncResult("e", app=app, parent=workflow).graph).startswith("first SUCCESS\n├─")
     with pytest.raises(ValueError, match="text"):
         workflow.graph("png")
+
+
+def test_a_chord_is_drawn_between_what_sent_it_and_its_body(app: Any) -> None:
+    header = [(("a", None), None), (("b", None), None)]
+    end(app, "first", 1, children=[(("body", (("g", None), header)), None)])
+    for task_id in ("a", "b", "body"):
+        end(app, task_id, 1)
+    assert str(AsyncResult("first", app=app).graph) == (
+        "first SUCCESS\n└─ group g (2/2 done)\n   ├─ a SUCCESS\n   ├─ b SUCCESS\n   └─ body SUCCESS"
+    )

@@ -52,3 +52,9 @@ def test_results_that_are_messages_are_nobody_elses_to_see(project: Project, rab
     assert done.stderr.count("\n") == 1
     told = project.run("result", "-j", "some-id", UMBEL_BROKER_URL=rabbit_url, UMBEL_RESULT_BACKEND=redis_url)
     assert json.loads(told.stdout)["state"] == "PENDING"
+
+
+def test_a_report_tells_what_the_settings_of_redis_mean_for_messages(project: Project, redis_url: str) -> None:
+    done = project.run("report", UMBEL_BROKER_URL=redis_url)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("set `appendonly yes`") == 1

@@ -54,6 +54,23 @@ def test_the_failure_of_a_task_is_status_1_and_its_traceback_is_there_on_request
     assert traced.stdout.startswith("Traceback (most recent call last):")
 
 
+def test_the_workflow_of_a_task_is_drawn(project: Project) -> None:
+    source = (project.folder / "proj.py").read_text()
+    project.write("proj.py", source + "\n@app.task\ndef first(x):\n    add.delay(x, 1)\n    return x\n")
+    task_id = call(project, "proj.first", "-a", "[1]")
+    with project.worker():
+        project.run("result", task_id, "--wait", "15")
+        drawn = project.run("graph", task_id).stdout.splitlines()
+        child = drawn[1].split()[1]
+        project.run("result", child, "--wait", "15")
+    assert drawn[0] == f"{task_id} SUCCESS"
+    assert project.run("graph", child).stdout.splitlines() == [drawn[0], f"└─ {child} SUCCESS"]
+    assert project.run("graph", child, "--below").stdout == f"{child} SUCCESS\n"
+    assert f'"{task_id}" -> "{child}";' in project.run("graph", task_id, "--dot").stdout
+    unknown = project.run("graph", "nobody")
+    assert (unknown.returncode, "nothing is known of the task nobody" in unknown.stderr) == (1, True)
+
+
 def test_a_task_can_be_sent_without_an_app_where_the_broker_is_named(project: Project) -> None:
     url = f"sqlite:///{project.folder}/queue.db"
     done = project.run("-b", url, "call", "proj.add", "-a", "[1, 2]", app="")

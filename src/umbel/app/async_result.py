@@ -10,7 +10,7 @@ from typing import Any, NoReturn, TypeVar, cast
 from umbel.app import exceptions_io
 from umbel.app.joining import assert_will_not_block
 from umbel.app.records import result_of
-from umbel.app.result_graph import ResultGraph, build_graph, collect, iterdeps, leaf_of
+from umbel.app.result_graph import ResultGraph, build_graph, collect, iterdeps, leaf_of, unfinished
 from umbel.app.stored_result import StoredResult
 from umbel.app.waiting import Ticket, waiter_of
 from umbel.core import states
@@ -215,6 +215,18 @@ class AsyncResult(StoredResult[R]):
             reply=wait,
             timeout=1.0 if timeout is None else timeout,
         )
+
+    def cancel(self, terminate: bool = False, signal: str | None = None) -> list[str]:
+        """Revoke every task of the workflow that has not ended: steps before and after it, groups, chord bodies.
+
+        What runs goes on to its end, and nothing follows it, or is killed with `signal` (`terminate`). A step that has
+        no message yet ends as REVOKED when it is its turn. Returns the ids that were revoked. A workflow is known from
+        the result that sending it gave; a result made from a bare id knows only what its tasks have sent so far.
+        """
+        ids = unfinished(self)
+        if ids:
+            self.app.control.revoke(ids, terminate=terminate, signal=signal or "SIGTERM")
+        return ids
 
     def revoke_by_stamped_headers(self, headers: dict[str, Any], *args: Any, **kwargs: Any) -> NoReturn:
         """Not supported yet: stamps come with the canvas."""

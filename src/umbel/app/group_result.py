@@ -10,6 +10,7 @@ import msgspec
 
 from umbel.app.async_result import AsyncResult
 from umbel.app.current import app_or_default
+from umbel.app.result_graph import ResultGraph, build_graph, unfinished
 from umbel.app.result_set import ResultSet
 from umbel.app.stored_result import pair_of
 from umbel.core.errors import DecodeError, ImproperlyConfigured
@@ -76,6 +77,18 @@ class GroupResult(ResultSet[R], Generic[R]):
     def as_list(self) -> list[str]:
         """Return the ids of all single results."""
         return [one.id for one in self.leaves()]
+
+    def cancel(self, terminate: bool = False, signal: str | None = None) -> list[str]:
+        """Revoke every task of the workflow that has not ended (`AsyncResult.cancel`); return their ids."""
+        ids = unfinished(self)
+        if ids:
+            self.app.control.revoke(ids, terminate=terminate, signal=signal or "SIGTERM")
+        return ids
+
+    @property
+    def graph(self) -> ResultGraph:
+        """The graph of its workflow as far as it is known."""
+        return build_graph(self, intermediate=True)
 
     # --- keeping it --------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from umbel.core.errors import IncompleteStream
 
-__all__ = ["ResultGraph", "build_graph", "collect", "is_set", "iterdeps", "leaf_of"]
+__all__ = ["ResultGraph", "build_graph", "collect", "is_set", "iterdeps", "leaf_of", "root_of", "unfinished"]
 
 _COLOURS = {"SUCCESS": "palegreen", "FAILURE": "lightcoral", "REVOKED": "lightgrey", "STARTED": "khaki"}
 
@@ -140,20 +140,45 @@ class ResultGraph:
 def build_graph(result: Any, intermediate: bool = False, formatter: Callable[[Any], str] | None = None) -> ResultGraph:
     """Return the graph of a result: what came before it (`parent`), and what it sent."""
     graph = ResultGraph(formatter)
-    above = []
-    node = result
-    while node is not None:
-        above.append(node)
-        node = node.parent
-    for one in reversed(above):
-        graph.add(one, one.parent)
-        if is_set(one):
-            for member in one.results:
-                graph.add(member, one)
-    for start in dict.fromkeys(above):
+    graph.add(result)
+    _add_above(graph, result, None)
+    for start in list(graph):
         for parent, one in iterdeps(start, intermediate):
-            graph.add(one, parent)
+            graph.add(one, None if _add_above(graph, one, parent) else parent)
     return graph
+
+
+def _add_above(graph: ResultGraph, result: Any, parent: Any) -> bool:
+    """Add what a result says came before it, down from `parent`; tell whether there is anything."""
+    line = [result]
+    while line[-1].parent is not None and line[-1].parent != parent:
+        line.append(line[-1].parent)
+    if len(line) == 1:
+        return False
+    before = parent
+    for one in reversed(line):
+        graph.add(one, before)
+        for member in one.results if is_set(one) else ():
+            graph.add(member, one)
+        before = one
+    return True
+
+
+def root_of(result: Any) -> Any:
+    """Return the result of the task that a workflow began with, as far as the stored states tell it."""
+    seen = {result.id}
+    while not is_set(result):
+        above = result._read().get("parent_id")
+        if not above or above in seen:
+            break
+        seen.add(above)
+        result = type(result)(above, app=result.app)
+    return result
+
+
+def unfinished(result: Any) -> list[str]:
+    """Return the ids of the tasks of a result's workflow that have not ended, as far as they are known."""
+    return [node.id for node in build_graph(result, intermediate=True) if not is_set(node) and not node.ready()]
 
 
 def _quoted(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 import click
 
@@ -27,11 +28,25 @@ def report(state: State, /) -> None:
         lines += [
             ("app", f"{app.main or '?'} ({len(app.tasks)} tasks)"),
             ("durability", f"class {caps.durability}, {caps.durability_text}"),
+            *_said_by_servers(app),
         ]
     for name, text in lines:
         state.echo(f"{name + ':':<12}{text}")
     if state.app_name or state.given is not None:
         state.echo("\n[settings]\n" + state.app.conf.humanize(with_defaults=False))
+
+
+def _said_by_servers(app: Any) -> list[tuple[str, str]]:
+    """What the servers' own settings mean for messages and results, where an engine tells; no server is needed."""
+    from umbel.core.errors import OperationalError
+
+    lines: list[str] = []
+    for part in (app.engine.broker, app.engine.store):
+        try:
+            lines += getattr(part, "warnings", list)()
+        except OperationalError as error:
+            lines.append(f"not asked: {error}")
+    return [("server", line) for line in dict.fromkeys(lines)]
 
 
 def _packages() -> list[tuple[str, str]]:
