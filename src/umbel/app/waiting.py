@@ -229,7 +229,7 @@ class Waiter:
         while True:
             left = LONGEST_PAUSE if deadline is None else deadline - time.monotonic()
             try:
-                watch, count = self._look()
+                watch, count = self._look(at_once=left <= 0)
                 if over() or left <= 0:
                     return
                 hint = watch.wait(min(pause, left))
@@ -250,8 +250,11 @@ class Waiter:
             if hint and count * _REST_PER_ID > 0.001:
                 self._rest(min(count * _REST_PER_ID, max(0.0, left)))
 
-    def _look(self) -> tuple[Watch, int]:
-        """Read every state that is waited for; return the watch and how many ids that were."""
+    def _look(self, *, at_once: bool) -> tuple[Watch, int]:
+        """Read every state that is waited for; return the watch and how many ids that were.
+
+        What the watch reads by itself is left to its next wait, unless there is none (`at_once`).
+        """
         watch = self._watch
         if watch is None:
             watch = self.store.watch()
@@ -263,9 +266,9 @@ class Waiter:
             stale, self._stale = self._stale - self._tickets.keys(), set()
         if stale:
             watch.discard(stale)
-        if fresh:
-            # Watched before the look, so that nothing is missed in between.
-            watch.add(fresh)
+        # Watched before the look, so that nothing is missed in between.
+        if fresh and watch.add(fresh) and not at_once:
+            ids = [task_id for task_id in ids if task_id not in fresh]
         for start in range(0, len(ids), CHUNK):
             found = self.store.get(ids[start : start + CHUNK], time.time())
             if found:

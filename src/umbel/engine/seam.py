@@ -164,8 +164,8 @@ class DeadLetters(Protocol):
 class Watch(Protocol):
     """One process' wait for results: what it reports is a hint, the truth is `Store.get`."""
 
-    def add(self, ids: Collection[str]) -> None:
-        """Begin to watch the ids."""
+    def add(self, ids: Collection[str]) -> bool | None:
+        """Begin to watch the ids. True says that the next wait looks for states that they have already."""
 
     def discard(self, ids: Collection[str]) -> None:
         """Stop watching the ids."""

@@ -10,12 +10,16 @@ import weakref
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import hiredis
+
 from umbel.engines.redis import failures
 from umbel.engines.redis.dialing import credentials, dial
 from umbel.engines.redis.location import Location
 from umbel.engines.redis.wire import NOTHING, ReplyError, Wire, pack
 
 __all__ = ["NOTHING", "Client", "Link", "Script"]
+
+_HELLO = pack(("HELLO", "3"))
 
 
 class Script:
@@ -187,6 +191,23 @@ class Link:
     def send(self, *args: Any) -> None:
         """Send a command; its replies are read with `receive`."""
         self._wire.send(pack(args))
+
+    def send_all(self, commands: Sequence[Sequence[Any]]) -> None:
+        """Send commands together."""
+        if commands:
+            self._wire.send(b"".join([pack(command) for command in commands]))
+
+    def speaks_resp3(self) -> bool:
+        """Change to RESP3, where what is told cannot be taken for a reply; False if the server does not let us."""
+        return hasattr(hiredis, "PushNotification") and type(self._wire.exchange(_HELLO)) is not ReplyError
+
+    def take(self) -> list[Any]:
+        """Return the replies that have come; an error of Redis is raised."""
+        replies = self._wire.take()
+        for reply in replies:
+            if type(reply) is ReplyError:
+                raise failures.of_reply(str(reply), self._wire.location)
+        return replies
 
     def receive(self, timeout: float) -> Any:
         """Return a reply that has come or comes within `timeout` seconds, else NOTHING; errors of Redis are raised."""

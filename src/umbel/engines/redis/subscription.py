@@ -9,28 +9,45 @@ import os
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Collection
+from typing import Any
 
 from umbel.core.errors import OperationalError
 from umbel.engines.redis import failures
-from umbel.engines.redis.connection import NOTHING, Client, Link
+from umbel.engines.redis.connection import Client, Link
 from umbel.engines.redis.wire import wait_readable
 
 __all__ = ["Subscription"]
 
 #: Channels in one SUBSCRIBE.
 _CHUNK = 1000
+#: Where values are read, channels are left together with the next SUBSCRIBE, or once they are so many.
+_MANY = 100
+_MESSAGES = (b"message", b"pmessage")
+_BEGINNINGS = (b"subscribe", b"psubscribe")
+
+_Heard = list[tuple[bytes, bytes | None]]
 
 
 class Subscription:
     """What `receive` returns comes from channels that were subscribed to. `receive` belongs to one thread at a time;
     everything else may be called from any thread and never fails: what is wrong is for `receive` to tell.
+
+    `values`: a channel is called as the key that keeps what was last published there. Where the server speaks RESP3,
+    it is read behind each SUBSCRIBE in the same round trip, and `receive` returns it as if it had come just now.
     """
 
-    def __init__(self, client: Client, *, patterns: bool = False) -> None:
+    def __init__(self, client: Client, *, patterns: bool = False, values: bool = False) -> None:
         self._client = client
         #: Whether channels are patterns of their names, as glob has them.
         self._p = "P" if patterns else ""
+        self._values = values
+        #: Whether this connection reads values, and the channels of each MGET that is not answered yet.
+        self._reads = False
+        self._asked_for: deque[list[bytes]] = deque()
+        #: Channels that are to be left.
+        self._parting: set[bytes] = set()
         self._lock = threading.Lock()
         self._channels: set[bytes] = set()
         self._link: Link | None = None
@@ -40,22 +57,26 @@ class Subscription:
         self._heard = self._asked = 0.0
         self._waker = _Waker()
 
-    def subscribe(self, channels: Collection[bytes]) -> None:
-        """Listen to these too; `receive` confirms each once it is heard."""
+    def subscribe(self, channels: Collection[bytes]) -> bool:
+        """Listen to these too; `receive` confirms each once it is heard.
+
+        True when their values are being read too: whoever calls `receive` need not look.
+        """
         with self._lock:
             fresh = [channel for channel in channels if channel not in self._channels]
             self._channels.update(fresh)
-            self._tell("SUBSCRIBE", fresh)
+            return self._tell(self._beginning(fresh)) and self._reads
 
     def unsubscribe(self, channels: Collection[bytes]) -> None:
         """Listen to these no more."""
         with self._lock:
-            known = [channel for channel in channels if channel in self._channels]
-            self._channels.difference_update(known)
-            self._tell("UNSUBSCRIBE", known)
+            self._parting.update(self._channels.intersection(channels))
+            self._channels.difference_update(channels)
+            if not self._values or len(self._parting) >= _MANY:
+                self._tell(self._end())
 
-    def receive(self, timeout: float) -> list[tuple[bytes, bytes | None]]:
-        """Return (channel, payload) pairs, None as payload where listening to a channel has begun.
+    def receive(self, timeout: float) -> _Heard:
+        """Return (channel, payload) pairs; None as payload where listening to a channel has begun and no value is read.
 
         Waits up to `timeout` seconds for something; [] after that, or on `wake`. Raises an error of `failures` when
         the connection breaks; the next call connects again.
@@ -84,35 +105,57 @@ class Subscription:
         self._drop()
         self._waker.close()
 
-    def _tell(self, command: str, channels: list[bytes]) -> None:
-        """Send a command about channels where there is a connection; a new one is told of all channels anyway."""
+    # --- commands ------------------------------------------------------------------------------------------
+
+    def _beginning(self, channels: list[bytes]) -> list[tuple[Any, ...]]:
+        commands = self._end()
+        for first in range(0, len(channels), _CHUNK):
+            chunk = channels[first : first + _CHUNK]
+            commands.append((self._p + "SUBSCRIBE", *chunk))
+            if self._reads:
+                commands.append(("MGET", *chunk))
+                self._asked_for.append(chunk)
+        return commands
+
+    def _end(self) -> list[tuple[Any, ...]]:
+        parting, self._parting = list(self._parting), set()
+        return [(self._p + "UNSUBSCRIBE", *parting[first : first + _CHUNK]) for first in range(0, len(parting), _CHUNK)]
+
+    def _tell(self, commands: list[tuple[Any, ...]]) -> bool:
+        """Send commands about channels where there is a connection; a new one is told of all channels anyway."""
         if self._link is None or self._pid != os.getpid():
-            return
-        command = self._p + command
+            return False
         try:
-            for first in range(0, len(channels), _CHUNK):
-                self._link.send(command, *channels[first : first + _CHUNK])
+            self._link.send_all(commands)
         except OperationalError:
             self._broken = True
         except BaseException:
             self._broken = True
             raise
+        return not self._broken
 
-    def _read(self) -> list[tuple[bytes, bytes | None]]:
+    # --- replies -------------------------------------------------------------------------------------------
+
+    def _read(self) -> _Heard:
         """Take what has come; connects where there is no connection and something to listen to."""
         if self._broken:
             self._drop()
         link = self._link or self._connect()
-        heard: list[tuple[bytes, bytes | None]] = []
-        while link is not None:
-            reply = link.receive(0.0)
-            if reply is NOTHING:
-                break
+        if link is None:
+            return []
+        heard: _Heard = []
+        replies = link.take()
+        if replies:
             self._heard = time.monotonic()
-            if isinstance(reply, list) and len(reply) >= 3 and reply[1] in self._channels:
-                if reply[0] in (b"message", b"pmessage"):
+        for reply in replies:
+            if self._reads and type(reply) is list:
+                # What is told is no plain list here: this is what was stored.
+                pairs = zip(self._asked_for.popleft(), reply, strict=True)
+                heard += [(key, value) for key, value in pairs if value is not None and key in self._channels]
+            elif isinstance(reply, list) and len(reply) >= 3 and reply[1] in self._channels:
+                if reply[0] in _MESSAGES:
                     heard.append((reply[1], reply[-1]))
-                elif reply[0] in (b"subscribe", b"psubscribe"):
+                elif reply[0] in _BEGINNINGS and not self._reads:
                     heard.append((reply[1], None))
         return heard
 
@@ -121,9 +164,12 @@ class Subscription:
             return None
         link = self._client.open()
         with self._lock:
+            self._reads = self._values and link.speaks_resp3()
+            self._asked_for.clear()
+            self._parting.clear()
             self._link, self._pid = link, os.getpid()
             self._heard = time.monotonic()
-            self._tell("SUBSCRIBE", list(self._channels))
+            self._tell(self._beginning(list(self._channels)))
         return link
 
     def _sleep(self, left: float) -> None:
@@ -158,7 +204,7 @@ class Subscription:
     def _drop(self) -> None:
         with self._lock:
             link, self._link = self._link, None
-            self._asked, self._broken = 0.0, False
+            self._asked, self._broken, self._reads = 0.0, False, False
         if link is not None:
             link.close()
 

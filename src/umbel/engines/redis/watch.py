@@ -26,18 +26,18 @@ class RedisWatch:
         #: Terminal states that the channels have told, for the store's next `get`: they are what is stored.
         self._told = told
         self._prefix = client.result_prefix + RESULT_KEY
-        self._subscription = Subscription(client)
+        self._subscription = Subscription(client, values=True)
         self._lock = threading.Lock()
         self._keys: set[bytes] = set()
         #: Listened to since now: what was stored before that is asked for, once.
         self._begun: set[bytes] = set()
 
-    def add(self, ids: Collection[str]) -> None:
-        """Begin to watch the ids; a wait ends at once when one of them has a state already."""
+    def add(self, ids: Collection[str]) -> bool:
+        """Begin to watch the ids; a wait ends at once when one of them has a state already, which is read with that."""
         keys = [self._prefix + id_.encode() for id_ in ids]
         with self._lock:
             self._keys.update(keys)
-        self._subscription.subscribe(keys)
+        return self._subscription.subscribe(keys)
 
     def discard(self, ids: Collection[str]) -> None:
         """Stop watching the ids."""

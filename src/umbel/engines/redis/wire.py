@@ -111,6 +111,25 @@ class Wire:
                 raise self._broken(error, sent=True) from error
             self._feed(data, sent=True)
 
+    def take(self) -> list[Any]:
+        """Return the replies that have come, without waiting."""
+        replies: list[Any] = []
+        plain = not isinstance(self.socket, ssl.SSLSocket)
+        while True:
+            try:
+                while (reply := self._reader.gets()) is not NOTHING:
+                    replies.append(reply)
+                if (plain and replies) or not (plain or self.readable(0.0)):
+                    return replies
+                data = self.socket.recv(_READ_SIZE, socket.MSG_DONTWAIT) if plain else self.socket.recv(_READ_SIZE)
+            except hiredis.ProtocolError as error:
+                raise failures.closed(self.location, sent=True, why=error) from error
+            except (BlockingIOError, TimeoutError):
+                return replies
+            except OSError as error:
+                raise self._broken(error, sent=True) from error
+            self._feed(data, sent=True)
+
     def readable(self, timeout: float) -> bool:
         """Wait up to `timeout` seconds for bytes, or for the end of the connection."""
         if isinstance(self.socket, ssl.SSLSocket) and self.socket.pending():
