@@ -17,7 +17,7 @@ from umbel.app.task_options import own_option
 from umbel.app.timing import due_of, expires_of
 from umbel.core.head import BatchHeads, HeadFields, HeadTemplate, format_time
 from umbel.core.message import Message
-from umbel.core.options import ROUTING, TASK_DEFAULTS, SendOptions, check_options, check_time_limits
+from umbel.core.options import ROUTING, TASK_DEFAULTS, SendOptions, check_name, check_options, check_time_limits
 from umbel.core.protocol import EncodedBody, encode_body
 from umbel.core.queues import Broadcast, Queue
 from umbel.core.routing import Route
@@ -132,6 +132,7 @@ class Client:
 
     def _make_plan(self, task: Any, name: str, static: dict[str, Any], call: tuple[Any, Any]) -> Plan:
         app, conf = self._app, self._app.conf
+        check_name("the name of a task", name)
         own = None if isinstance(task, str) else task
         if own is None:
             own = app.tasks.get(name)

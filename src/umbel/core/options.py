@@ -7,10 +7,11 @@ from typing import Any
 
 import msgspec
 
-from umbel.core.errors import ImproperlyConfigured, NotSupportedError
+from umbel.core.errors import EncodeError, ImproperlyConfigured, NotSupportedError
+from umbel.core.limits import DEFAULT_LIMITS
 from umbel.core.queues import nearest_name
 
-__all__ = ["OPTIONS", "ROUTING", "TASK_DEFAULTS", "SendOptions", "check_options"]
+__all__ = ["OPTIONS", "ROUTING", "TASK_DEFAULTS", "SendOptions", "check_name", "check_options"]
 
 #: Options that decide where a message goes and how it is written: the same for many calls.
 ROUTING = frozenset(
@@ -38,6 +39,8 @@ _REFUSED = {
     "connection": "umbel publishes through app.broker; to use another broker make a second app with its URL",
     "router": "give task_routes, or queue= for this call",
 }
+#: What becomes keys and lines of logs: a worker puts a message aside where one of them is too long or unprintable.
+_NAMES = frozenset({"task_id", "root_id", "parent_id", "group_id", "shadow", "correlation_id", "reply_to"})
 
 OPTIONS: frozenset[str] = ROUTING | _CALL | _ALWAYS_SO | frozenset(_REFUSED)
 
@@ -63,10 +66,13 @@ class SendOptions(msgspec.Struct, frozen=True, gc=False):
 def check_options(options: Mapping[str, Any], extra: Iterable[str] = ()) -> None:
     """Raise ImproperlyConfigured for an option that does not exist, NotSupportedError for one that cannot work.
 
+    EncodeError is for an id that no worker would take.
     `extra` are further names that are right: the stamps of this call.
     """
     for name, value in options.items():
-        if name in _REFUSED:
+        if name in _NAMES:
+            check_name(f"{name}=", value)
+        elif name in _REFUSED:
             if value is not None:
                 raise NotSupportedError(f"the option {name}= is not supported: {_REFUSED[name]}")
         elif name not in OPTIONS and name not in extra:
@@ -82,6 +88,15 @@ def check_options(options: Mapping[str, Any], extra: Iterable[str] = ()) -> None
     ):
         raise ImproperlyConfigured(f"priority must be a whole number from 0 to 255, not {priority!r}")
     check_time_limits(options.get("time_limit"), options.get("soft_time_limit"))
+
+
+def check_name(what: str, value: Any) -> None:
+    """Raise EncodeError for a name or an id that is too long or cannot be printed."""
+    if isinstance(value, str) and (len(value) > DEFAULT_LIMITS.id_length or not value.isprintable()):
+        raise EncodeError(
+            f"{what} must have at most {DEFAULT_LIMITS.id_length} characters, all of which can be printed; this one "
+            f"has {len(value)} and begins with {value[:40]!r}"
+        )
 
 
 def check_time_limits(hard: float | None, soft: float | None) -> None:
