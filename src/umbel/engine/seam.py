@@ -209,7 +209,8 @@ class Store(Protocol):
         """Mark tasks as revoked for good. Return the ids that this ended at once.
 
         Where the engine is also the broker, a message that waits is removed and its REVOKED record stored in the
-        same step; a leased one is only marked, and the worker that holds it ends it if it has not started.
+        same step; one that something may follow from (`core.followers`) becomes ready instead, so that a worker tells
+        whoever waits for it. A leased one is only marked, and the worker that holds it ends it if it has not started.
         The mark itself is kept until `record.expires` (0: for ever).
         """
 

@@ -6,6 +6,8 @@ from __future__ import annotations
 import threading
 import time
 
+import msgspec
+
 from umbel.core.message import Depth, End, Stage
 from umbel.engine.seam import Atomic, Bus, DeadLetters, Engine, Lease
 from umbel.testing.conformance_parts import DEADLINE, NOW, Suite, done, eventually, ids, message, record
@@ -125,6 +127,18 @@ class StoreSuite(Suite):
         assert store.get(names, NOW).keys() == {"ready", "later"}
         assert self.take(engine, now=NOW + 100) == []
         assert broker.settle("me", [done(got)], NOW) == []
+
+    def test_a_revoked_message_that_something_follows_from_reaches_a_worker_at_once(self, engine: Engine) -> None:
+        broker, store = self.broker(engine), self.store(engine)
+        body = b'[[], {}, {"callbacks": null, "chord": {"task": "body"}}]'
+        sent = [message("ready"), message("later", due=NOW + 99)]
+        broker.publish([msgspec.structs.replace(one, body=body) for one in sent], NOW)
+        ended = store.revoke([record("ready", "REVOKED"), record("later", "REVOKED")], NOW)
+        assert ended == (["ready", "later"] if engine.caps.remove else [])
+        assert {one.state for one in store.get(ended, NOW).values()} <= {"REVOKED"}
+        held = self.take(engine, now=NOW if engine.caps.remove else NOW + 100)
+        assert sorted(ids(held)) == ["later", "ready"]
+        assert store.revoked(["ready", "later"]) == {"ready", "later"}
 
     def test_a_watch_sees_what_is_stored_before_and_while_it_waits(self, engine: Engine) -> None:
         store = self.store(engine)

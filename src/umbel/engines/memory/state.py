@@ -8,6 +8,7 @@ from bisect import insort
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from umbel.core.followers import stands_alone
 from umbel.core.message import DeadLetter, Delivery, Joined, Message, Part, Record
 from umbel.core.states import READY_STATES
 from umbel.engines.memory.joins import Group
@@ -128,14 +129,21 @@ class State:
             stored = self.messages[seq]
             insort(self.ready.setdefault(stored.queue, []), stored.place)
 
-    def withdraw(self, stored: Stored) -> bool:
-        """Remove a message that waits; False when it is leased."""
+    def end_waiting(self, stored: Stored, now: float) -> bool:
+        """Remove a message that waits; False when it is leased.
+
+        One that something may follow from is made ready instead: the worker that gets it tells whoever waits for it.
+        """
+        scheduled = self.waiting.pop(stored.seq, None) is not None
         places = self.ready.get(stored.queue, [])
-        if self.waiting.pop(stored.seq, None) is None:
-            if stored.place not in places:
-                return False
-            places.remove(stored.place)
-        self.remove(stored)
+        if not scheduled and stored.place not in places:
+            return False
+        if stands_alone(stored.message.body):
+            if not scheduled:
+                places.remove(stored.place)
+            self.remove(stored)
+        elif scheduled:
+            self.place(stored, 0.0, now)
         return True
 
     def let_go(self, stored: Stored, token: int) -> bool:

@@ -62,8 +62,8 @@ class MemoryStore:
             for record in records:
                 self._state.revoked[record.id] = record.expires
                 copies = [self._state.messages[seq] for seq in self._state.by_id.get(record.id, ())]
-                withdrawn = sum(self._state.withdraw(stored) for stored in copies)
-                if 0 < withdrawn == len(copies):
+                waiting = sum(self._state.end_waiting(stored, now) for stored in copies)
+                if 0 < waiting == len(copies):
                     self._state.put(record, now)
                     ended.append(record.id)
         return ended

@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import Collection, Sequence
 
+from umbel.core.followers import stands_alone
 from umbel.core.message import Record
 from umbel.core.states import READY_STATES
 
@@ -90,25 +91,36 @@ def revoke(connection: sqlite3.Connection, records: Sequence[Record], now: float
             "INSERT INTO revoked VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET expires = excluded.expires",
             (record.id, record.expires),
         )
-        if _remove_waiting(connection, record.id):
+        if _end_waiting(connection, record.id):
             ended.append(record)
     put(connection, ended, now)
     return [record.id for record in ended]
 
 
-def _remove_waiting(connection: sqlite3.Connection, id_: str) -> bool:
-    """Remove the copies of a message that wait; False when there was none or one is leased."""
-    rows = connection.execute("SELECT seq, queue, -priority, due FROM message WHERE id = ?", (id_,)).fetchall()
-    removed = 0
-    for seq, queue, rank, due in rows:
-        gone = connection.execute(
-            "DELETE FROM ready WHERE queue = ? AND rank = ? AND seq = ?", (queue, rank, seq)
-        ).rowcount
-        gone = gone or connection.execute("DELETE FROM scheduled WHERE due = ? AND seq = ?", (due, seq)).rowcount
-        if gone:
+def _end_waiting(connection: sqlite3.Connection, id_: str) -> bool:
+    """Take the copies of a message that wait out of their queues; False when there was none or one is leased.
+
+    One that something may follow from is made ready instead: the worker that gets it tells whoever waits for it.
+    """
+    rows = connection.execute("SELECT seq, queue, -priority, due, body FROM message WHERE id = ?", (id_,)).fetchall()
+    waiting = 0
+    for seq, queue, rank, due, body in rows:
+        place = (queue, rank, seq)
+        alone = stands_alone(body)
+        if connection.execute("DELETE FROM scheduled WHERE due = ? AND seq = ?", (due, seq)).rowcount:
+            waiting += 1
+            if not alone:
+                connection.execute("UPDATE message SET due = 0 WHERE seq = ?", (seq,))
+                connection.execute("INSERT INTO ready (queue, rank, seq) VALUES (?, ?, ?)", place)
+        elif connection.execute("SELECT 1 FROM ready WHERE queue = ? AND rank = ? AND seq = ?", place).fetchone():
+            waiting += 1
+            if alone:
+                connection.execute("DELETE FROM ready WHERE queue = ? AND rank = ? AND seq = ?", place)
+        else:
+            continue
+        if alone:
             connection.execute("DELETE FROM message WHERE seq = ?", (seq,))
-            removed += 1
-    return 0 < removed == len(rows)
+    return 0 < waiting == len(rows)
 
 
 def revoked(connection: sqlite3.Connection, ids: Collection[str]) -> set[str]:
