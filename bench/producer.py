@@ -2,16 +2,19 @@
 
 Prints one JSON object. Actions: `enqueue` (no-ops in a loop), `results` (enqueue, then wait for the word "go" on
 standard input and read a sample of the results in order), `latency` (one call at a time on an idle worker), `bulk`
-(many no-ops in one call), `delayed` (many tasks due in a month), `countdown` (tasks due in 1 to 10 seconds, in no
+(many no-ops in one call), `threads` (no-ops in loops of 8 threads), `gather` (no-ops of an event loop, 100 at a
+time), `delayed` (many tasks due in a month), `countdown` (tasks due in 1 to 10 seconds, in no
 order), `large` (tasks with 100 KiB each), `bare` (no-ops in turn with the bare driver storing the same bytes).
 """
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import json
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +26,8 @@ SAMPLE = 300
 WARM_UP = 20
 MONTH = 30 * 86_400.0
 LARGE = 100 * 1024
+#: How many threads share one process, as in a web server; how many calls an event loop has under way.
+THREADS, TOGETHER = 8, 100
 #: How often a comparison changes sides.
 TURNS = 10
 #: Coprime to any count that is not a multiple of it: a walk with this step visits every number once.
@@ -68,6 +73,43 @@ def bulk(app: ModuleType, count: int) -> dict[str, object]:
     began = time.perf_counter()
     app.send_bulk(count)
     return {"rate": count / (time.perf_counter() - began)}
+
+
+def threads(app: ModuleType, count: int) -> dict[str, object]:
+    """Call `delay()` in a loop in each of several threads; their first calls, which connect, are not counted."""
+    part, send = count // THREADS, app.send_noop
+    ready = threading.Barrier(THREADS + 1)
+
+    def loop() -> None:
+        send()
+        ready.wait()
+        for _ in range(part):
+            send()
+
+    loops = [threading.Thread(target=loop) for _ in range(THREADS)]
+    for thread in loops:
+        thread.start()
+    ready.wait()
+    began = time.perf_counter()
+    for thread in loops:
+        thread.join()
+    return {"rate": part * THREADS / (time.perf_counter() - began)}
+
+
+def gather(app: ModuleType, count: int) -> dict[str, object]:
+    """Enqueue no-ops from an event loop, many at a time."""
+
+    async def send() -> None:
+        await asyncio.gather(*(app.noop.adelay() for _ in range(TOGETHER)))
+
+    async def loop() -> float:
+        await send()
+        began = time.perf_counter()
+        for _ in range(count // TOGETHER):
+            await send()
+        return time.perf_counter() - began
+
+    return {"rate": count // TOGETHER * TOGETHER / asyncio.run(loop())}
 
 
 def delayed(app: ModuleType, count: int) -> dict[str, object]:
@@ -136,7 +178,10 @@ def bare_rabbitmq(url: str) -> Callable[[], object]:
     return lambda: channel.basic_publish(copy, routing_key="bare", mandatory=True)
 
 
-ACTIONS = {action.__name__: action for action in (enqueue, results, latency, bulk, delayed, countdown, large, bare)}
+ACTIONS = {
+    action.__name__: action
+    for action in (enqueue, results, latency, bulk, threads, gather, delayed, countdown, large, bare)
+}
 
 
 def main() -> None:

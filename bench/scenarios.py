@@ -1,7 +1,9 @@
 """The measurements. Each takes a bench and a size and gives named numbers.
 
 enqueue: one process calls `delay()` in a loop. drain: queued no-ops, 2 executors, the rate from the moment 5 % were
-executed to the last. results: the same with results stored, until a sample of 300 that includes the last was read.
+executed to the last. threads: `delay()` in a loop in each of 8 threads of a process. gather: an event loop that
+awaits 100 `adelay()` at a time. results: as drain with results stored, until a sample of 300 that includes the last
+was read.
 latency: one call at a time on an idle worker. bulk: publishing many in one call. footprint: start of the worker to
 its first task, memory, idle processor time. delayed: the worker's memory with a million delayed tasks waiting.
 countdown: tasks due in 1 to 10 s while a worker runs, how late they start and how much the worker grows. large: as
@@ -95,6 +97,16 @@ def bulk(bench: Bench, size: int) -> Numbers:
     return {"bulk_per_s": number(bench.ask("bulk", size * 5)["rate"])}
 
 
+def threads(bench: Bench, size: int) -> Numbers:
+    """Tasks a second that eight threads of one process can enqueue with `delay()`."""
+    return {"threads_per_s": number(bench.ask("threads", size)["rate"])}
+
+
+def gather(bench: Bench, size: int) -> Numbers:
+    """Tasks a second that one event loop can enqueue, awaiting many at a time."""
+    return {"gather_per_s": number(bench.ask("gather", size)["rate"])}
+
+
 def delayed(bench: Bench, size: int) -> Numbers:
     """Megabytes that a worker grows by when fifty times `size` tasks wait for next month; its pace beside them."""
     without = settled_memory(bench)
@@ -144,11 +156,13 @@ def calls(_bench: Bench, _size: int) -> Numbers:
 
 SCENARIOS: dict[str, Callable[[Bench, int], Numbers]] = {
     "enqueue": enqueue,
+    "threads": threads,
+    "gather": gather,
+    "bulk": bulk,
     "drain": drain,
     "results": drain_results,
     "latency": latency,
     "footprint": footprint,
-    "bulk": bulk,
     "delayed": delayed,
     "countdown": countdown,
     "large": large,

@@ -95,7 +95,7 @@ CELERY_RABBITMQ = replace(
     name="celery-rabbitmq",
     title="Celery on RabbitMQ, confirms on",
     server="rabbitmq",
-    scenarios=_ON_RABBITMQ,
+    scenarios=_ON_RABBITMQ | {"threads"},
     variables={"BENCH_CONFIRMS": "1"},
 )
 
@@ -108,7 +108,7 @@ UMBEL_RABBITMQ = replace(
     name="umbel-rabbitmq",
     title="umbel on RabbitMQ",
     server="rabbitmq",
-    scenarios=_ON_RABBITMQ | {"bulk", "bare"},
+    scenarios=_ON_RABBITMQ | {"threads", "gather", "bulk", "bare"},
 )
 
 HUEY_REDIS = System(
