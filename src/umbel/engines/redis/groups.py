@@ -1,8 +1,14 @@
-"""Groups of tasks in a Redis: parts, sizes and who is told that a group is complete, each a script."""
+"""Groups of tasks in a Redis, in Celery's own keys: parts, sizes and who is told that a group is complete.
+
+Each is a script. Pieces of workflows are `umbel.piece.<key>`, saved groups `celery-taskset-meta-<id>` as Celery's.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, TypeVar
 
 from umbel.core.message import Joined, Part
 from umbel.engines.redis.connection import Client
@@ -10,12 +16,17 @@ from umbel.engines.redis.scripts import load_script
 
 __all__ = ["Groups"]
 
+_T = TypeVar("_T")
+
 _SHARED = ("put_record", "groups")
 _JOIN = load_script("join", *_SHARED)
 _EXPECT = load_script("expect", *_SHARED)
 _CONFIRM = load_script("confirm", *_SHARED)
 _JOINED = load_script("joined", *_SHARED)
 _FORGET = load_script("forget_groups", *_SHARED)
+_GROW = load_script("grow", *_SHARED)
+#: Keys in one call: Redis serves nobody else meanwhile.
+_CHUNK = 1000
 
 
 class Groups:
@@ -24,13 +35,16 @@ class Groups:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._keys = [client.result_prefix]
+        self._pieces = client.result_prefix + b"umbel.piece."
+        self._saved = client.result_prefix + b"celery-taskset-meta-"
 
     def join(self, parts: Sequence[Part], now: float) -> list[Joined]:
         """Store parts; return the groups that this completed."""
         del now  # nothing of an open group expires, and a closed one does so on Redis' clock
         args: list[str | bytes | int] = []
         for part in parts:
-            args += (part.group, part.index, part.payload, "" if part.size is None else part.size)
+            size = "" if part.size is None else part.size
+            args += (part.group, part.index, part.payload, size, part.member)
         told = self._client.script(_JOIN, self._keys, args) if parts else []
         return [Joined(parts[place].group, tuple(payloads), parts[place].body) for place, payloads in told]
 
@@ -57,3 +71,55 @@ class Groups:
         """Delete the parts of groups, which stay closed until `expires`."""
         if groups:
             self._client.script(_FORGET, self._keys, [repr(expires), *groups])
+
+    def grow(self, group: str, by: int, now: float, key: str = "") -> int:
+        """Let a group have more members; return the index of the first of them."""
+        del now
+        return int(self._client.script(_GROW, self._keys, [group, by, key]))
+
+    def put_plans(self, pieces: Mapping[str, bytes], now: float) -> None:
+        """Keep pieces of workflows; what is there already stays."""
+        del now
+        for batch in batched(pieces.items(), _CHUNK):
+            self._all([("SET", self._pieces + key.encode(), piece, "NX") for key, piece in batch])
+
+    def take_plans(self, keys: Collection[str], now: float, expires: float) -> dict[str, bytes]:
+        """Read pieces, which Redis drops at `expires`."""
+        del now
+        taken: dict[str, bytes] = {}
+        for batch in batched(keys, _CHUNK):
+            names = [self._pieces + key.encode() for key in batch]
+            until = [("PEXPIREAT", name, math.ceil(expires * 1000)) if expires else ("PERSIST", name) for name in names]
+            found = self._all([("MGET", *names), *until])[0]
+            taken.update((key, piece) for key, piece in zip(batch, found, strict=True) if piece is not None)
+        return taken
+
+    def save_group(self, group: str, data: bytes, now: float, expires: float) -> None:
+        """Keep what `GroupResult.save` writes."""
+        ending = ("EX", max(math.ceil(expires - now), 1)) if expires else ()
+        self._client.call("SET", self._saved + group.encode(), data, *ending)
+
+    def saved_group(self, group: str, now: float) -> bytes | None:
+        """Return what was saved, by umbel or by Celery."""
+        del now
+        saved: bytes | None = self._client.call("GET", self._saved + group.encode())
+        return saved
+
+    def delete_group(self, group: str) -> None:
+        """Delete what was saved."""
+        self._client.call("DEL", self._saved + group.encode())
+
+    def _all(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        """Carry out commands in one round trip; raise what the first of them failed with."""
+        answers = self._client.pipeline(commands)
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        return answers
+
+
+def batched(items: Iterable[_T], most: int) -> Iterator[tuple[_T, ...]]:
+    """Yield the items in tuples of up to `most`."""
+    rest = iter(items)
+    while batch := tuple(islice(rest, most)):
+        yield batch

@@ -207,6 +207,10 @@ _REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
         ("round_robin", None),
         "queues take turns, so that none waits for ever: for an order, give queues to workers of their own",
     ),
+    "result_chord_ordered": (
+        (True, None, "true", "True", "1"),
+        "the values of a chord are in the order of its members; leave it out, for Celery's workers as well",
+    ),
     "retry_on_error": ((None, ()), "what may have been done is never sent twice; leave it out"),
     "ssl_validate_ocsp": ((False, None, "false", "False"), "certificates are verified without OCSP; leave it out"),
     "ssl_validate_ocsp_stapled": (

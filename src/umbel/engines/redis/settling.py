@@ -186,7 +186,7 @@ class Settling:
     def _part(self, part: Part, now: float) -> list[Any]:
         body = self._publish(part.body, now) if part.body is not None else []
         size = "" if part.size is None else part.size
-        return ["part", part.group, part.index, part.payload, size, len(body), *body]
+        return ["part", part.group, part.index, part.payload, size, part.member, len(body), *body]
 
 
 def _batches(items: Iterable[tuple[Settlement, list[Any]]]) -> Iterator[list[tuple[Settlement, list[Any]]]]:

@@ -2,7 +2,7 @@
 --   record <id> <seconds> <meta> <final> · push <list> <envelope> · front <list> <envelope> ·
 --   wait <list> <envelope> <due> · dead <letter> · tell <channel> <envelope> <letter if nobody hears it, or ''> ·
 --   park <due> (the message itself) · unadopt <name> ·
---   part <group> <index> <payload> <size> <effects of its body> (with how many they are)
+--   part <group> <index> <payload> <size> <member> <effects of its body> (with how many they are)
 -- Answers the numbers of those that were not held, nothing of which is applied.
 even_when_full()
 local owner = ARGV[1]
@@ -27,10 +27,10 @@ local function apply(n, last, list, raw)
 end
 
 function effects.part(n)
-  local last = n + 4 + tonumber(ARGV[n + 4])
-  if join_part(ARGV[n], ARGV[n + 1], ARGV[n + 2], ARGV[n + 3]) then
+  local last = n + 5 + tonumber(ARGV[n + 5])
+  if join_part(ARGV[n], ARGV[n + 1], ARGV[n + 2], ARGV[n + 3], ARGV[n + 4]) then
     confirm_group(ARGV[n])
-    apply(n + 5, last)
+    apply(n + 6, last)
   end
   return last + 1
 end

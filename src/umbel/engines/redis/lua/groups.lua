@@ -1,72 +1,154 @@
--- Groups: hash `umbel.group.<name>` of size, count, last (what completed it), stage, and a payload for each index.
-local function group_key(name) return R .. 'umbel.group.' .. name end
+-- Groups, in the keys of Celery's Redis backend, so that its workers and these complete one together:
+-- `celery-taskset-meta-<name>` and .j payloads by index · .d who has joined (`task:index`) · .s size · .t members that
+-- came later · .c who has completed it: 'umbel complete <task:index>' ('umbel complete ' where the size did),
+-- 'umbel confirmed', 'done', or a worker of Celery's. Nothing of it may expire while it is open.
+local GROWN = 1000000000
+local COMPLETE = 'umbel complete '
+local groups = {}
 
-local function completes(key, size, last)
-  size = tonumber(size)
-  if not size or tonumber(redis.call('HGET', key, 'count') or 0) < size then return false end
-  for index = 0, size - 1 do
-    if redis.call('HEXISTS', key, 'p' .. index) == 0 then return false end
+-- What is known of a group in this run: its keys, size (nil: not known), how far it has grown, who has completed it.
+local function group_of(name)
+  local group = groups[name]
+  if not group then
+    local base = R .. 'celery-taskset-meta-' .. name
+    group = {j = base .. '.j', t = base .. '.t', s = base .. '.s', d = base .. '.d', c = base .. '.c'}
+    group.growth = R .. 'umbel.growth.' .. name
+    local values = redis.call('MGET', group.s, group.t, group.c)
+    group.size, group.grown, group.claim = tonumber(values[1] or nil), tonumber(values[2] or 0), values[3]
+    groups[name] = group
   end
-  redis.call('HSET', key, 'stage', 'complete', 'last', last)
+  return group
+end
+
+-- Celery's workers let what they join expire.
+local function keep(group)
+  if group.kept then return end
+  group.kept = true
+  for _, key in ipairs({group.j, group.t, group.s, group.d}) do redis.call('PERSIST', key) end
+end
+
+local function take_size(group, size)
+  if group.size or size == '' then return end
+  group.size = tonumber(size)
+  redis.call('SET', group.s, size)
+  keep(group)
+end
+
+-- Whether an index may belong to it, as far as that is known.
+local function has_index(group, index)
+  if not group.size then return index >= 0 end
+  return (index >= 0 and index < group.size) or (index >= GROWN and index < GROWN + group.grown)
+end
+
+-- Is it the list that Celery keeps with result_chord_ordered=False, begun by one of its workers?
+local function is_list(group)
+  if group.list == nil then group.list = redis.call('TYPE', group.j).ok == 'list' end
+  return group.list
+end
+
+-- Equal payloads of two members are one to a sorted set: the second one gets spaces, which `unpadded` takes off.
+local function add_payload(group, index, payload)
+  local added = redis.pcall('ZADD', group.j, 'NX', index, payload)
+  if added == 1 then return end
+  if added ~= 0 then
+    if not is_list(group) then return end
+    redis.call('RPUSH', group.j, payload)
+    return
+  end
+  if tonumber(redis.call('ZSCORE', group.j, payload)) == tonumber(index) then return end
+  repeat payload = payload .. ' ' until redis.call('ZADD', group.j, 'NX', index, payload) == 1
+  redis.call('SADD', group.d, 'umbel padded ' .. payload)
+end
+
+local function unpadded(group, payload)
+  while string.sub(payload, -1) == ' ' and redis.call('SISMEMBER', group.d, 'umbel padded ' .. payload) == 1 do
+    payload = string.sub(payload, 1, -2)
+  end
+  return payload
+end
+
+-- Whether all have joined; then it is claimed for `last`, which is told so again until the group is confirmed.
+local function completes(group, last)
+  if not group.size then return false end
+  local total = group.size + group.grown
+  local count = redis.pcall('ZCARD', group.j)
+  if type(count) ~= 'number' then
+    count = is_list(group) and redis.call('LLEN', group.j) or 0
+  elseif count >= total then
+    count = redis.call('ZCOUNT', group.j, 0, '(' .. group.size) + redis.call('ZCOUNT', group.j, GROWN, '+inf')
+  end
+  if count < total then return false end
+  group.claim = COMPLETE .. last
+  redis.call('SET', group.c, group.claim)
   return true
 end
 
--- Whether a group takes parts still: size, and nil; or nil, and whether this call has completed it.
-local function open_group(key, size, last)
-  local known = redis.call('HMGET', key, 'size', 'stage', 'last')
-  if known[2] == 'complete' then return nil, known[3] == last end
-  if known[2] then return nil, false end
-  if known[1] then return known[1] end
-  if size ~= '' then redis.call('HSET', key, 'size', size) end
-  return size
-end
-
 -- Take a part (size '': not known yet); true when its caller is to be told that the group is complete.
-local function join_part(name, index, payload, size)
-  local key = group_key(name)
-  local known, told = open_group(key, size, index)
-  if not known then return told end
-  local place, limit = tonumber(index), tonumber(known)
-  if place >= 0 and not (limit and place >= limit) and redis.call('HSETNX', key, 'p' .. index, payload) == 1 then
-    redis.call('HINCRBY', key, 'count', 1)
+local function join_part(name, index, payload, size, member)
+  local group = group_of(name)
+  local entry = member .. ':' .. index
+  if group.claim then return group.claim == COMPLETE .. entry end
+  take_size(group, size)
+  if has_index(group, tonumber(index)) and redis.call('SADD', group.d, entry) == 1 then
+    add_payload(group, index, payload)
+    keep(group)
   end
-  return completes(key, known, index)
+  return completes(group, entry)
 end
 
 -- Take the size; true when its caller is to be told that the group is complete.
 local function expect_group(name, size)
-  local key = group_key(name)
-  local known, told = open_group(key, size, '')
-  if not known then return told end
-  return completes(key, known, '')
+  local group = group_of(name)
+  if group.claim then return group.claim == COMPLETE end
+  take_size(group, size)
+  return completes(group, '')
+end
+
+-- Let it have more members; the index of the first of them, the same again for the same key ('': none).
+local function grow_group(name, by, key)
+  local group = group_of(name)
+  local known = key ~= '' and redis.call('HGET', group.growth, key)
+  if known then return tonumber(known) end
+  local first = GROWN + group.grown
+  if not group.claim then
+    group.grown = redis.call('INCRBY', group.t, by)
+    keep(group)
+    if key ~= '' then
+      redis.call('HSET', group.growth, key, string.format('%.0f', first))
+      -- Celery's workers do not delete it with the rest.
+      redis.call('EXPIRE', group.growth, 2592000)
+    end
+  end
+  return first
 end
 
 local function confirm_group(name)
-  local key = group_key(name)
-  if redis.call('HGET', key, 'stage') == 'complete' then redis.call('HSET', key, 'stage', 'confirmed') end
+  local group = group_of(name)
+  if group.claim and string.sub(group.claim, 1, #COMPLETE) == COMPLETE then
+    group.claim = 'umbel confirmed'
+    redis.call('SET', group.c, group.claim)
+  end
 end
 
 -- The payloads by index, or nil while the group is not complete.
 local function payloads_of(name)
-  local key = group_key(name)
-  local known = redis.call('HMGET', key, 'size', 'stage')
-  if not known[1] or (known[2] ~= 'complete' and known[2] ~= 'confirmed') then return nil end
-  local size, found = tonumber(known[1]), {}
-  for first = 0, size - 1, 1000 do
-    local names = {}
-    for index = first, math.min(first + 999, size - 1) do names[#names + 1] = 'p' .. index end
-    for _, payload in ipairs(redis.call('HMGET', key, unpack(names))) do found[#found + 1] = payload end
-  end
+  local group = group_of(name)
+  if not group.claim or string.sub(group.claim, 1, 6) ~= 'umbel ' then return nil end
+  if is_list(group) then return redis.call('LRANGE', group.j, 0, -1) end
+  local found = redis.call('ZRANGEBYSCORE', group.j, 0, '(' .. group.size)
+  for _, payload in ipairs(redis.call('ZRANGEBYSCORE', group.j, GROWN, '+inf')) do found[#found + 1] = payload end
+  for place, payload in ipairs(found) do found[place] = unpadded(group, payload) end
   return found
 end
 
 -- Delete a group; until `expires` (epoch seconds, 0: not at all) repeats find it closed.
 local function forget_group(name, expires)
-  local key = group_key(name)
-  redis.call('DEL', key)
+  local group = group_of(name)
+  redis.call('DEL', group.j, group.t, group.s, group.d, group.c, group.growth)
   expires = tonumber(expires)
   if expires > 0 then
-    redis.call('HSET', key, 'stage', 'forgotten')
-    redis.call('EXPIREAT', key, string.format('%.0f', math.ceil(expires)))
+    redis.call('SET', group.c, 'done')
+    redis.call('EXPIREAT', group.c, string.format('%.0f', math.ceil(expires)))
   end
+  groups[name] = nil
 end
