@@ -129,21 +129,32 @@ class State:
             stored = self.messages[seq]
             insort(self.ready.setdefault(stored.queue, []), stored.place)
 
+    def withdraw(self, stored: Stored) -> bool:
+        """Remove a message that waits; False when it is leased."""
+        if not self._unplace(stored):
+            return False
+        self.remove(stored)
+        return True
+
     def end_waiting(self, stored: Stored, now: float) -> bool:
         """Remove a message that waits; False when it is leased.
 
         One that something may follow from is made ready instead: the worker that gets it tells whoever waits for it.
         """
-        scheduled = self.waiting.pop(stored.seq, None) is not None
-        places = self.ready.get(stored.queue, [])
-        if not scheduled and stored.place not in places:
+        if not self._unplace(stored):
             return False
         if stands_alone(stored.message.body):
-            if not scheduled:
-                places.remove(stored.place)
             self.remove(stored)
-        elif scheduled:
+        else:
             self.place(stored, 0.0, now)
+        return True
+
+    def _unplace(self, stored: Stored) -> bool:
+        places = self.ready.get(stored.queue, [])
+        if self.waiting.pop(stored.seq, None) is None:
+            if stored.place not in places:
+                return False
+            places.remove(stored.place)
         return True
 
     def let_go(self, stored: Stored, token: int) -> bool:
