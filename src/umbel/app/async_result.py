@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any, NoReturn, TypeVar, cast
 
 from umbel.app import exceptions_io
@@ -228,10 +228,25 @@ class AsyncResult(StoredResult[R]):
             self.app.control.revoke(ids, terminate=terminate, signal=signal or "SIGTERM")
         return ids
 
-    def revoke_by_stamped_headers(self, headers: dict[str, Any], *args: Any, **kwargs: Any) -> NoReturn:
-        """Not supported yet: stamps come with the canvas."""
-        del headers, args, kwargs
-        raise NotSupportedError("revoking by stamped headers comes with the canvas: revoke by id")
+    def revoke_by_stamped_headers(
+        self,
+        headers: Mapping[str, Any],
+        connection: Any = None,
+        terminate: bool = False,
+        signal: str | None = None,
+        wait: bool = False,
+        timeout: float | None = None,
+    ) -> Any:
+        """Revoke every task with one of these stamps, not only this one (Celery: the same)."""
+        if connection is not None:
+            raise NotSupportedError("connection=... is not supported: umbel uses the app's own connection")
+        return self.app.control.revoke_by_stamped_headers(
+            headers,
+            terminate=terminate,
+            signal=signal or "SIGTERM",
+            reply=wait,
+            timeout=1.0 if timeout is None else timeout,
+        )
 
     # --- the workflow around it -----------------------------------------------------------------------------
 

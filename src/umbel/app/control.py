@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -12,6 +12,7 @@ from umbel.app.ids import new_id
 from umbel.app.records import record_of
 from umbel.core import states
 from umbel.core.errors import DecodeError, NotSupportedError, TaskRevokedError
+from umbel.core.stamps import marks_for
 
 __all__ = ["CONTROL_TOPIC", "NOT_ANSWERED", "Control", "Inspect", "reply_topic"]
 
@@ -104,18 +105,46 @@ class Control:
         can be kept: then that is all that happens, and without `terminate` it is a NotSupportedError.
         """
         ids = [task_id] if isinstance(task_id, str) else [str(one) for one in task_id]
-        store = self.app.store
-        now = time.time()
-        if store is not None:
-            error = TaskRevokedError("revoked")
-            records = [record_of(self.app, one, states.REVOKED, error, now=now) for one in ids]
-            try:
-                store.revoke(records, now)
-            except NotSupportedError:
-                if not terminate:
-                    raise
+        self._mark(ids, terminate=terminate)
         arguments = {"task_id": ids, "terminate": terminate, "signal": str(signal)}
         return self.broadcast("revoke", arguments, destination, reply=reply, timeout=timeout, **more)
+
+    def revoke_by_stamped_headers(
+        self,
+        headers: Mapping[str, Any],
+        destination: Any = None,
+        terminate: bool = False,
+        signal: str = "SIGTERM",
+        reply: bool = False,
+        timeout: float = 1.0,
+        **more: Any,
+    ) -> Any:
+        """Revoke every task with one of these stamps: `{"header": value}`, or a list of values of which one has to fit.
+
+        Tasks that are sent later with the stamp are revoked too, as long as revocations are kept (`result_expires`).
+        """
+        self._mark(marks_for(headers), terminate=terminate)
+        arguments = {"headers": dict(headers), "terminate": terminate, "signal": str(signal)}
+        return self.broadcast("revoke_by_stamped_headers", arguments, destination, reply=reply, timeout=timeout, **more)
+
+    def terminate_by_stamped_headers(
+        self, headers: Mapping[str, Any], destination: Any = None, signal: str = "SIGTERM", **more: Any
+    ) -> Any:
+        """Revoke tasks by stamps and kill those that run."""
+        return self.revoke_by_stamped_headers(headers, destination=destination, terminate=True, signal=signal, **more)
+
+    def _mark(self, ids: Sequence[str], *, terminate: bool) -> None:
+        """Store revocations; a store that cannot keep them will do where running tasks are to be killed."""
+        store = self.app.store
+        if store is None:
+            return
+        now = time.time()
+        error = TaskRevokedError("revoked")
+        try:
+            store.revoke([record_of(self.app, one, states.REVOKED, error, now=now) for one in ids], now)
+        except NotSupportedError:
+            if not terminate:
+                raise
 
     def terminate(
         self, task_id: str | Iterable[str], destination: Any = None, signal: str = "SIGTERM", **more: Any
@@ -150,8 +179,7 @@ class Control:
 _LATER = frozenset(
     {
         "add_consumer", "autoscale", "cancel_consumer", "disable_events", "election", "enable_events", "heartbeat",
-        "pool_grow", "pool_restart", "pool_shrink", "revoke_by_stamped_headers",
-        "terminate_by_stamped_headers", "time_limit",
+        "pool_grow", "pool_restart", "pool_shrink", "time_limit",
     }
 )  # fmt: skip
 

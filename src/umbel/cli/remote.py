@@ -52,6 +52,21 @@ def _signal_and_ids(words: tuple[str, ...]) -> Arguments | None:
     return {"signal": words[0], "task_id": list(words[1:])} if len(words) > 1 else None
 
 
+def _stamps(words: tuple[str, ...]) -> Arguments | None:
+    headers: dict[str, list[str]] = {}
+    for word in words:
+        name, found, value = word.partition("=")
+        if not (name and found):
+            return None
+        headers.setdefault(name, []).append(value)
+    return {"headers": headers} if headers else None
+
+
+def _signal_and_stamps(words: tuple[str, ...]) -> Arguments | None:
+    stamps = _stamps(words[1:])
+    return None if stamps is None else {"signal": words[0], **stamps}
+
+
 def _task_and_rate(words: tuple[str, ...]) -> Arguments | None:
     return {"task_name": words[0], "rate_limit": words[1]} if len(words) == 2 else None
 
@@ -71,9 +86,14 @@ INSPECT: dict[str, Method] = {
 CONTROL: dict[str, Method] = {
     "revoke": Method("ID...", "End tasks before they start, for good.", _ids),
     "terminate": Method("SIGNAL ID...", "Revoke tasks and kill those that run.", _signal_and_ids),
+    "revoke_by_stamped_headers": Method("STAMP=VALUE...", "End tasks with one of these stamps.", _stamps),
+    "terminate_by_stamped_headers": Method(
+        "SIGNAL STAMP=VALUE...", "Revoke tasks by stamps and kill those that run.", _signal_and_stamps
+    ),
     "rate_limit": Method("TASK RATE", "Start so many of a task at most: 10/s, 30/m, 5/h; 0: no limit.", _task_and_rate),
     "shutdown": Method("", "Stop workers warm.", _nothing),
 }
+_REVOKING = frozenset({"revoke", "terminate", "revoke_by_stamped_headers", "terminate_by_stamped_headers"})
 _CONTROL_NOT_YET = dict.fromkeys(
     (
         "add_consumer",
@@ -86,8 +106,6 @@ _CONTROL_NOT_YET = dict.fromkeys(
         "pool_grow",
         "pool_restart",
         "pool_shrink",
-        "revoke_by_stamped_headers",
-        "terminate_by_stamped_headers",
         "time_limit",
     ),
     "",
@@ -190,7 +208,7 @@ def control(
     arguments = _arguments(ctx, CONTROL, _CONTROL_NOT_YET, method, words)
     if method == "shutdown":
         replies = _shut_down(state, timeout, destination)
-    elif method in {"revoke", "terminate"}:
+    elif method in _REVOKING:
         replies = _revoke(state, arguments, timeout, destination)
     else:
         replies = _ask(state, method, arguments, timeout, destination)
@@ -251,11 +269,12 @@ def _named(destination: list[str] | None) -> str:
 
 def _revoke(state: State, arguments: Arguments, timeout: float, destination: list[str] | None) -> dict[str, Any]:
     """Revoke through the app, which stores the revocation whether or not anybody answers."""
-    ids, terminate = arguments["task_id"], "signal" in arguments
-    found = state.app.control.revoke(
-        ids,
+    control = state.app.control
+    by_stamps = "headers" in arguments
+    found = (control.revoke_by_stamped_headers if by_stamps else control.revoke)(
+        arguments["headers"] if by_stamps else arguments["task_id"],
         destination=destination,
-        terminate=terminate,
+        terminate="signal" in arguments,
         signal=arguments.get("signal", "SIGTERM"),
         reply=True,
         timeout=timeout,

@@ -15,6 +15,7 @@ from umbel.app.execution import Job
 from umbel.app.traits import traits_of
 from umbel.core.errors import OperationalError
 from umbel.core.message import Delivery, End, Settlement
+from umbel.core.stamps import marks_of
 from umbel.core.states import READY_STATES
 from umbel.engine.clock import Clock
 from umbel.engine.failpoints import failpoint
@@ -257,7 +258,7 @@ class Feeder(Service):
 
     def _admit(self, deliveries: Sequence[Delivery], into: deque[Admitted]) -> None:
         now = self.clock.now()
-        revoked = self.store.revoked([d.id for d in deliveries]) if self.store is not None else set()
+        revoked = self._revoked(deliveries)
         ended = self._ended(deliveries, now)
         if ended:
             # The worker that ran them was killed, or cut off, before the broker took in that they had ended.
@@ -280,6 +281,17 @@ class Feeder(Service):
                 self._park(delivery, now)
                 continue
             into.append(Admitted(delivery, verdict, text))
+
+    def _revoked(self, deliveries: Sequence[Delivery]) -> set[str]:
+        """Return the ids of those that are revoked, by id or by a stamp."""
+        if self.store is None:
+            return set()
+        stamped = {delivery.id: marks for delivery in deliveries if (marks := marks_of(delivery.head))}
+        ids = [delivery.id for delivery in deliveries]
+        if not stamped:
+            return self.store.revoked(ids)
+        revoked = self.store.revoked([*ids, *{mark for marks in stamped.values() for mark in marks}])
+        return revoked | {id_ for id_, marks in stamped.items() if not revoked.isdisjoint(marks)}
 
     def _ended(self, deliveries: Sequence[Delivery], now: float) -> set[str]:
         """Return the ids of doubtful deliveries whose task has a final state: they must not run again."""

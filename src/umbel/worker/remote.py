@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from umbel.core.errors import OperationalError, UmbelError
+from umbel.core.stamps import marks_for, marks_of
 from umbel.engine.seam import Bus, Listener
 from umbel.worker import inspection
 from umbel.worker.service import Service
@@ -133,12 +134,30 @@ def _revoke(control: RemoteControl, arguments: dict[str, Any]) -> Any:
     """Drop waiting deliveries and, with terminate, kill running ones. The revocation itself is in the store."""
     given = arguments.get("task_id") or []
     ids = {given} if isinstance(given, str) else {str(item) for item in given}
+    return _drop(control, ids, arguments) or {"ok": f"tasks {', '.join(sorted(ids))} flagged as revoked"}
+
+
+def _revoke_by_stamped_headers(control: RemoteControl, arguments: dict[str, Any]) -> Any:
+    """The same for the deliveries here that have one of the stamps."""
+    headers = arguments.get("headers") or {}
+    if not isinstance(headers, dict):
+        raise TypeError("headers must be a mapping of stamps to values")
+    marks = set(marks_for(headers))
+    consumer = control.consumer
+    held = [item.delivery for item in list(consumer.feeder.backlog)]
+    held += [a.delivery for member in list(consumer.crew.members.values()) for a in list(member.assigned.values())]
+    ids = {delivery.id for delivery in held if not marks.isdisjoint(marks_of(delivery.head))}
+    return _drop(control, ids, arguments) or {"ok": f"headers {headers} flagged as revoked"}
+
+
+def _drop(control: RemoteControl, ids: set[str], arguments: dict[str, Any]) -> Any:
+    """Drop what waits here; with terminate kill what runs, and return the answer about that."""
     consumer = control.consumer
     consumer.feeder.drop(ids)
     consumer.overseer.recall()
     consumer.feeder.wake()
     if not arguments.get("terminate"):
-        return {"ok": f"tasks {', '.join(sorted(ids))} flagged as revoked"}
+        return None
     name = str(arguments.get("signal") or "SIGTERM").upper()
     signum = signal.Signals[name if name.startswith("SIG") else f"SIG{name}"]
     found = consumer.overseer.terminate(ids, signum)
@@ -229,6 +248,7 @@ def _rate_limit(control: RemoteControl, arguments: dict[str, Any]) -> Any:
 COMMANDS: dict[str, Handler] = {
     "ping": _ping,
     "revoke": _revoke,
+    "revoke_by_stamped_headers": _revoke_by_stamped_headers,
     "shutdown": _shutdown,
     "active": _active,
     "dump_active": _active,
