@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +16,8 @@ from umbel.core.message import Delivery, End, Settlement
 from umbel.core.outcome import Policy
 from umbel.worker import admission
 from umbel.worker.admission import Admitted
-from umbel.worker.frames import FrameReader, pack
+from umbel.worker.crew import MAX_WAITING_BYTES
+from umbel.worker.frames import FrameReader, pack, room_for_frames
 from umbel.worker.limits import hard_limit_of, message_limits, soft_limit_of
 from umbel.worker.options import WorkerOptions
 from umbel.worker.progress import MAX_SLOTS
@@ -35,6 +37,30 @@ def test_a_ticket_reads_back_as_it_was_and_is_never_zero(number: int, slot: int,
     ticket = Ticket(number, slot, early)
     assert ticket.pack() > 0
     assert unpack(ticket.pack()) == ticket
+
+
+def test_frames_larger_than_what_is_received_at_once_come_whole_among_small_ones() -> None:
+    values = [[b"x" * size] for size in (3, 700_000, 5, 262_139, 262_140, 262_141, 3_000_000, 1, 0)]
+    stream = b"".join(pack(value) for value in values)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        sender = threading.Thread(target=theirs.sendall, args=(stream,))
+        sender.start()
+        reader: FrameReader[Any] = FrameReader(Any)
+        found: list[Any] = []
+        while len(found) < len(values):
+            found += reader.read(ours) or []
+        sender.join()
+    assert found == values
+
+
+def test_what_a_socket_is_said_to_hold_it_holds() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        room = room_for_frames(ours)
+        assert room >= MAX_WAITING_BYTES * 0.9
+        ours.setblocking(False)
+        assert sum(ours.send(b"x" * 50_000) for _ in range(room // 50_000)) > room - 50_000
 
 
 @given(st.lists(st.lists(st.integers() | st.binary(max_size=300), max_size=4), max_size=6), st.data())

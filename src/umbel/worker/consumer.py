@@ -30,6 +30,7 @@ from umbel.worker.crew import Assigned, Crew, Member
 from umbel.worker.endings import plain_ending
 from umbel.worker.executor import Up
 from umbel.worker.feeder import Feeder
+from umbel.worker.frames import room_for_frames
 from umbel.worker.heartbeat import Heartbeat
 from umbel.worker.link import Link, Note
 from umbel.worker.options import WorkerOptions
@@ -210,7 +211,7 @@ class Consumer:
         sock.settimeout(_SEND_TIMEOUT)
         rings = None if self.local is not None else self.progress.rings
         ring = None if rings is None else rings.reader(slot, Report)
-        member = Member(slot, pid, sock, self.progress.slot(slot), ring)
+        member = Member(slot, pid, sock, self.progress.slot(slot), ring, room=room_for_frames(sock))
         self.crew.join(member)
         self._selector.register(sock, selectors.EVENT_READ, member)
 
@@ -385,9 +386,9 @@ class Consumer:
 
 
 def _settlement(delivery: Delivery, report: Report) -> Settlement:
-    end, publish = _ENDS[report.end], report.publish
-    if publish or end is not End.DONE:
-        return Settlement(delivery.tag, delivery.token, end, report.record, tuple(publish), report.due, report.reason)
+    end, publish, parts = _ENDS[report.end], tuple(report.publish), report.parts
+    if publish or parts or end is not End.DONE:
+        return Settlement(delivery.tag, delivery.token, end, report.record, publish, report.due, report.reason, parts)
     return Settlement(delivery.tag, delivery.token, end, report.record)
 
 

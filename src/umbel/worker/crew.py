@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from umbel.app.execution import Job, Report
@@ -19,9 +19,11 @@ from umbel.worker.ring import RingReader
 
 #: Work that may wait in an executor behind the running task, in seconds of expected run time.
 HORIZON = 0.010
-#: How many jobs and bytes may wait there at most.
+#: How many jobs and bytes may wait there at most; bytes: where the system gives its socket no larger buffer.
 MAX_WAITING = 200
 MAX_WAITING_BYTES = 144 * 1024
+#: From how many bytes on jobs make a frame of their own.
+_FRAME_BYTES = 64 * 1024
 #: What a task of unknown length is taken to last: longer than the horizon, so that nothing waits behind it.
 UNKNOWN_RUNTIME = 1.0
 
@@ -67,6 +69,8 @@ class Member:
     #: Expected seconds of work assigned and not reported, asynchronous tasks left out.
     load: float = 0.0
     waiting_bytes: int = 0
+    #: How many bytes of jobs may be on their way to it.
+    room: int = MAX_WAITING_BYTES
     async_jobs: int = 0
     ready: bool = False
     leaving: bool = False
@@ -85,7 +89,7 @@ class Member:
         held = len(self.assigned) - self.async_jobs
         if held == 0:
             return True
-        fits = self.load + assigned.cost <= HORIZON and self.waiting_bytes + size <= MAX_WAITING_BYTES
+        fits = self.load + assigned.cost <= HORIZON and self.waiting_bytes + size <= self.room
         return fits and held < most
 
     def wants_more(self) -> bool:
@@ -121,12 +125,27 @@ class Member:
 
     def send(self, jobs: list[Job]) -> None:
         """Send jobs; raises OSError when the process is gone or does not read."""
-        self.sock.sendall(pack(Down(jobs=jobs)))
+        for part in _parts(jobs) if self.waiting_bytes > MAX_WAITING_BYTES else (jobs,):
+            self.sock.sendall(pack(Down(jobs=part)))
 
     def retire(self) -> None:
         """Ask the executor to finish what it has and exit."""
         self.leaving = True
         self.sock.sendall(pack(Down(retire=True)))
+
+
+def _parts(jobs: list[Job]) -> Iterator[list[Job]]:
+    """Cut jobs into frames: an executor begins with the first large ones while the others come."""
+    part: list[Job] = []
+    size = 0
+    for job in jobs:
+        part.append(job)
+        size += len(job.body) + len(job.head)
+        if size >= _FRAME_BYTES:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
 
 
 class Runtimes:

@@ -275,6 +275,23 @@ def test_leases_lapse_on_the_clock_of_redis(engine: Engine) -> None:
     assert ids(taken) == ["a"]
 
 
+@pytest.mark.parametrize("spaced", [True, False])
+def test_a_large_message_of_any_producer_is_read_as_a_small_one(engine: Engine, raw: Any, spaced: bool) -> None:
+    body = b'[["' + b"\xfb\xff?" * 10_000 + b'"], {}, null]'
+    usual = json.loads(envelope("usual")) | {"body": base64.b64encode(body).decode()}
+    first = {"body": usual["body"], **usual}
+    written = json.dumps(first, separators=None if spaced else (",", ":"))
+    raw.lpush("q", written, written.replace("usual", "escaped").replace("/", "\\/"))
+    raw.lpush(
+        "q", written.replace("usual", "last")[:-1] + ', "body": "' + base64.b64encode(b"[[],{},{}]").decode() + '"}'
+    )
+    raw.lpush("q", json.dumps(usual).replace("usual", "behind"), written.replace("usual", "bad").replace("/", "*"))
+    got = {one.id: one.body for one in lease(engine)}
+    assert got == {"usual": body, "escaped": body, "last": b"[[],{},{}]", "behind": body}
+    assert engine.dead is not None
+    assert len(engine.dead.browse()) == 1
+
+
 def test_large_messages_are_leased_by_turns(engine: Engine) -> None:
     batch = [message(f"{n}") for n in range(30)]
     for one in batch:

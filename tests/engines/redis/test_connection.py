@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import random
 import socket
 import threading
 import time
@@ -16,6 +17,7 @@ from umbel.core.errors import EngineBusy, OperationalError, StorageFull
 from umbel.engines.redis.connection import NOTHING, Client, Script
 from umbel.engines.redis.failures import RedisBusy, RedisFailure, Unreachable
 from umbel.engines.redis.location import locate
+from umbel.engines.redis.replies import LargeReplies
 
 WaitUntil = Callable[..., None]
 
@@ -54,6 +56,53 @@ def test_a_reply_of_many_pieces_is_read_whole(client: Client) -> None:
     client.call("SET", "large", value)
     assert client.call("GET", "large") == value
     assert client.call("PING") == b"PONG"
+
+
+def test_large_values_among_small_ones_are_read_as_they_are(client: Client) -> None:
+    sizes = [0, 5, 20_000, 65_530, 65_536, 70_000, 300_000, 3, 17_000, 1_000_000, 1]
+    values = [b"\r\n$99999999\r\n"[:size] + os.urandom(max(0, size - 14)) for size in sizes]
+    client.call("RPUSH", "list", *values)
+    client.call("SET", "one", values[6])
+    assert client.call("LRANGE", "list", 0, -1) == values
+    replies = client.pipeline(
+        [("PING",), ("GET", "one"), ("GET", "none"), ("LPUSH", "one", 1), ("LRANGE", "list", 0, -1), ("INCR", "n")]
+    )
+    assert [*replies[:3], *replies[4:]] == [b"PONG", values[6], None, values, 1]
+    assert isinstance(replies[3], RedisFailure)
+    nested = "return {{1, redis.call('GET', 'one')}, {}, false, redis.call('LRANGE', 'list', 3, 5), 7}"
+    assert client.script(Script("nested", nested), [], []) == [[1, values[6]], [], None, values[3:6], 7]
+    assert client.call("PING") == b"PONG"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_replies_are_the_same_wherever_their_bytes_are_cut(seed: int) -> None:
+    choice = random.Random(seed)
+    values: list[Any] = [b"x" * choice.choice([0, 1, 40, 30_000]) for _ in range(40)]
+    values[3:3] = [7, None, [], [b"a", [1, b"y" * 20_000], None]]
+    coming = bytearray(b"".join(map(resp, values)))
+
+    def receive() -> bytes:
+        size = choice.choice([1, 2, 100, 10_000])
+        piece = bytes(coming[:size])
+        del coming[:size]
+        return piece
+
+    def fill(room: memoryview) -> None:
+        room[:] = coming[: len(room)]
+        del coming[: len(room)]
+
+    replies = LargeReplies(receive(), receive, fill)
+    assert [replies.read() for _ in values] == values
+    assert not replies.left
+
+
+def resp(value: Any) -> bytes:
+    """Return a value as Redis sends it."""
+    if isinstance(value, list):
+        return b"*%d\r\n" % len(value) + b"".join(map(resp, value))
+    if isinstance(value, bytes):
+        return b"$%d\r\n%b\r\n" % (len(value), value)
+    return b"$-1\r\n" if value is None else b":%d\r\n" % value
 
 
 def test_a_pipeline_is_answered_in_order_with_errors_in_place(client: Client) -> None:

@@ -77,6 +77,13 @@ class _Envelope(msgspec.Struct, gc=False):
     content_encoding: str | None = msgspec.field(default=None, name="content-encoding")
 
 
+class _WithoutBody(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    headers: msgspec.Raw
+    properties: msgspec.Raw
+    content_type: str | None = msgspec.field(default=None, name="content-type")
+    content_encoding: str | None = msgspec.field(default=None, name="content-encoding")
+
+
 class _Head(msgspec.Struct, gc=False):
     headers: _Headers
     properties: _Properties
@@ -84,6 +91,7 @@ class _Head(msgspec.Struct, gc=False):
 
 _read = msgspec.json.Decoder(_Head).decode
 _read_envelope = msgspec.json.Decoder(_Envelope).decode
+_read_without = msgspec.json.Decoder(_WithoutBody).decode
 _read_headers = msgspec.json.Decoder(_Headers).decode
 _read_properties = msgspec.json.Decoder(_Properties).decode
 _read_open = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -234,7 +242,7 @@ def _deliver_usual(raw: bytes, queue: str) -> Delivery | None:
     if len(raw) > DEFAULT_LIMITS.message_bytes:
         return None
     try:
-        envelope = _read_envelope(raw)
+        envelope = (_read_large(raw) if len(raw) > _LARGE else None) or _read_envelope(raw)
         headers, properties = _read_headers(envelope.headers), _read_properties(envelope.properties)
         if properties.body_encoding != "base64":
             return None
@@ -242,6 +250,29 @@ def _deliver_usual(raw: bytes, queue: str) -> Delivery | None:
         return None
     head = b"".join((_content(envelope), envelope.headers, b',"properties":', envelope.properties, b"}"))
     return _filled(headers, properties, queue, head, envelope.body)
+
+
+#: From so many bytes on it pays to look for the end of the body first.
+_LARGE = 8192
+_STARTS = (b'{"body":"', b'{"body": "')
+
+
+def _read_large(raw: bytes) -> _Envelope | None:
+    """The same for an envelope that begins with its body, as those of umbel and kombu do: JSON is read without it."""
+    for start in _STARTS:
+        if raw.startswith(start):
+            end = raw.find(b'"', len(start))
+            rest = raw[end + 1 :].lstrip()
+            if end < 0 or not rest.startswith(b","):
+                return None
+            try:
+                other = _read_without(b"{" + rest[1:])
+            except msgspec.MsgspecError:
+                return None
+            # What would have to be read as JSON, such as an escaped quote, is no base64.
+            body = msgspec.convert(raw[len(start) : end].decode("ascii"), bytes)
+            return _Envelope(other.headers, other.properties, body, other.content_type, other.content_encoding)
+    return None
 
 
 #: (content encoding, content type) → how a head begins.

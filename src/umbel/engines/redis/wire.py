@@ -20,6 +20,7 @@ import hiredis
 
 from umbel.engines.redis import failures
 from umbel.engines.redis.location import Location
+from umbel.engines.redis.replies import LargeReplies, lacks_much
 
 __all__ = ["NOTHING", "ReplyError", "Wire", "pack", "wait_readable"]
 
@@ -27,6 +28,8 @@ __all__ = ["NOTHING", "ReplyError", "Wire", "pack", "wait_readable"]
 NOTHING: Any = object()
 
 _READ_SIZE = 65536
+#: What comes in pieces no larger than this is nothing large.
+_SMALL = 4096
 ReplyError = hiredis.ReplyError
 
 
@@ -40,13 +43,20 @@ class Wire:
         self.pid = os.getpid()
         self.used = time.monotonic()
         self._reader = hiredis.Reader(notEnoughData=NOTHING)
+        #: Reads instead, from a large value on until nothing is left that has come with it.
+        self._large: LargeReplies | None = None
         _set_deadline(sock, seconds)
 
     def exchange(self, request: bytes) -> Any:
         """Send one packed command and return its reply; an error of Redis is returned as a `hiredis.ReplyError`."""
         self.send(request)
         try:
-            self._reader.feed(self.socket.recv(_READ_SIZE) or self._end())
+            data = self.socket.recv(_READ_SIZE) or self._end()
+            if len(data) > _SMALL and lacks_much(data):
+                reply = self._read_large(data, time.monotonic() + self.seconds)
+                self.used = time.monotonic()
+                return reply
+            self._reader.feed(data)
             reply = self._reader.gets()
         except OSError as error:
             raise self._broken(error, sent=True) from error
@@ -66,6 +76,8 @@ class Wire:
 
     def read(self, deadline: float) -> Any:
         """Return the next reply, waiting for it until `deadline` (monotonic)."""
+        if self._large is not None:
+            return self._read_large(b"", deadline)
         reply = self._reader.gets()
         return self._rest(deadline) if reply is NOTHING else reply
 
@@ -76,12 +88,47 @@ class Wire:
                 data = self.socket.recv(_READ_SIZE)
             except OSError as error:
                 raise self._broken(error, sent=True) from error
+            if len(data) > _SMALL and not self._reader.has_data() and lacks_much(data):
+                return self._read_large(data, deadline)
             self._feed(data, sent=True)
             reply = self._reader.gets()
             if reply is not NOTHING:
                 return reply
-            if time.monotonic() > deadline and len(data) < _READ_SIZE:
-                raise failures.timed_out(self.location, self.seconds)
+            self._check(deadline, len(data))
+
+    def _check(self, deadline: float, size: int) -> None:
+        """Raise once the time is over, unless pieces as large as this one still come in."""
+        if time.monotonic() > deadline and size < _READ_SIZE:
+            raise failures.timed_out(self.location, self.seconds)
+
+    def _read_large(self, data: bytes, deadline: float) -> Any:
+        """Return a reply that begins in `data`, or in what is left of the bytes before it."""
+
+        def receive() -> bytes:
+            self._check(deadline, 0)
+            return self.socket.recv(_READ_SIZE) or self._end()
+
+        def fill(room: memoryview) -> None:
+            while len(room):
+                size = self.socket.recv_into(room) or len(self._end())
+                room = room[size:]
+                if len(room):
+                    self._check(deadline, size)
+
+        if self._large is None:
+            self._large = LargeReplies(data, receive, fill)
+        else:
+            self._large.receive, self._large.fill = receive, fill
+        large = self._large
+        try:
+            reply = large.read()
+        except OSError as error:
+            raise self._broken(error, sent=True) from error
+        except (ValueError, RecursionError) as error:
+            raise failures.closed(self.location, sent=True, why=error) from error
+        if not large.left:
+            self._large = None
+        return reply
 
     def _feed(self, data: bytes, *, sent: bool) -> None:
         if not data:
