@@ -75,12 +75,20 @@ def _joined(flat: list[Sig]) -> list[Sig]:
     """Make a chord of each group that something follows."""
     found: list[Sig] = []
     for one in reversed(flat):
-        if found and kind_of(one) in (Kind.GROUP, Kind.CHUNKS):
-            group = expand(one) if kind_of(one) is Kind.CHUNKS else one
-            one = chord_of(group, found.pop())
-        found.append(one)
+        found.append(_with_next(one, found) if found else one)
     found.reverse()
     return found
+
+
+def _with_next(one: Sig, following: list[Sig]) -> Sig:
+    """Return a group as the chord that takes up the next step; the same for a chord whose body is a group."""
+    kind = kind_of(one)
+    if kind in (Kind.GROUP, Kind.CHUNKS):
+        return chord_of(expand(one) if kind is Kind.CHUNKS else one, following.pop())
+    body = body_of(one) if kind is Kind.CHORD else None
+    if body is None or kind_of(body) is Kind.TASK:
+        return one
+    return {**one, "kwargs": {**one["kwargs"], "kwargs": {}, "body": _with_next(body, following)}}
 
 
 def _split_body(chord: Sig) -> tuple[Sig, list[Sig]]:
@@ -93,6 +101,9 @@ def _split_body(chord: Sig) -> tuple[Sig, list[Sig]]:
             body = None
             break
         body, rest = parts[0], [*parts[1:], *rest]
+    if body is not None and kind_of(body) is Kind.CHORD:
+        body, more = _split_body(body)
+        rest = [*more, *rest]
     if not rest:
         return chord, rest
     return {**chord, "kwargs": {**chord["kwargs"], "kwargs": {}, "body": body}}, rest

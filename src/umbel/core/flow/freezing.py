@@ -66,16 +66,10 @@ def frozen_members(group: Sig, group_id: str, new_id: NewId, *, header: bool) ->
         if not header and options.get("chord"):
             # The group ends a chain in the header of a chord that is open already: its leaves count there.
             return leaf
-        return {**leaf, "options": {**options, "group_id": group_id, "group_index": next(places)}}
+        index = next(places)
+        for _ in range(leaf.get("leaves", 1) - 1):
+            next(places)
+        return {**leaf, "options": {**options, "group_id": group_id, "group_index": index}}
 
     for one in members(group):
-        if kind_of(one) is Kind.TASK:
-            options = one["options"]
-            if not (header or "chord" not in options or not options["chord"]):
-                yield freeze(one, new_id)
-                continue
-            task_id = options.get("task_id") or new_id()
-            more = {"task_id": task_id, "group_id": group_id, "group_index": next(places)}
-            yield {**one, "options": {**options, **more}}
-        else:
-            yield with_tail(freeze(one, new_id), place)
+        yield with_tail(freeze(one, new_id), place)

@@ -14,12 +14,11 @@ from umbel.core.flow.shape import (
     expand,
     header_group,
     kind_of,
-    leaves,
     list_of,
     tasks_of,
     with_tail,
 )
-from umbel.core.flow.stubs import is_stub, trimmed
+from umbel.core.flow.stubs import is_stub, leaf_count, trimmed
 
 __all__ = ["Call", "Opened", "attach", "start"]
 
@@ -100,7 +99,7 @@ def _start_chord(
     size = 0
     for member in tasks_of(group):
         attached = attach(member, body)
-        size += 1 if kind_of(member) is Kind.TASK else sum(1 for _ in leaves(attached))
+        size += 1 if kind_of(member) is Kind.TASK and not is_stub(member) else leaf_count(attached)
         yield from _start(attached, [], args, kwargs, options)
     if size:
         yield Opened(group["options"]["task_id"], size)

@@ -10,7 +10,7 @@ from typing import Any
 
 from umbel.core.flow.shape import Sig, leaves, result_id
 
-__all__ = ["RESUME", "is_stub", "make_stub", "stub_key", "trimmed"]
+__all__ = ["RESUME", "is_stub", "leaf_count", "make_stub", "stub_key", "trimmed"]
 
 #: Name of the task that a stub is. Its last argument is the key of the piece; values come in front of it.
 RESUME = "umbel.resume"
@@ -23,12 +23,13 @@ def make_stub(sig: Sig, key: str, queue: str) -> dict[str, Any]:
     end or its failure knows whom to tell.
     """
     options: dict[str, Any] = {"task_id": result_id(sig), "queue": queue}
+    count = leaf_count(sig)
     last = next(leaves(sig), None)
     if last is not None and last["options"].get("chord"):
         given = last["options"]
         options.update(chord=trimmed(given["chord"]))
         options.update((name, given[name]) for name in ("group_id", "group_index") if given.get(name) is not None)
-    return {
+    stub = {
         "task": RESUME,
         "args": [key],
         "kwargs": {},
@@ -36,6 +37,12 @@ def make_stub(sig: Sig, key: str, queue: str) -> dict[str, Any]:
         "subtask_type": None,
         "immutable": False,
     }
+    return stub if count == 1 else {**stub, "leaves": count}
+
+
+def leaf_count(sig: Sig) -> int:
+    """Count the leaves of a frozen signature; a stub tells (`leaves`) when it stands for more than one."""
+    return sum(leaf.get("leaves", 1) for leaf in leaves(sig))
 
 
 def is_stub(sig: Sig) -> bool:
