@@ -334,3 +334,34 @@ def test_a_separator_of_its_own_stands_in_lists_and_bindings(redis_url: str, raw
     assert raw.llen("q:9") == 1
     assert ids(lease(engine)) == ["a"]
     engine.close()
+
+
+def test_results_of_several_lists_and_lives_go_with_other_ends_in_one_call_and_stale_ones_alone_are_left_out(
+    engine: Engine, raw: Any
+) -> None:
+    names = ["a", "b", "c", "d", "e", "f"]
+    publish(engine, *[message(name, priority=5 if name in "de" else 0) for name in names])
+    held = {delivery.id: delivery for delivery in lease(engine)}
+    settle(engine, [held["b"], held["e"]])
+    now = time.time()
+    meta = b'{"status": "%b", "result": 1}'
+    records = {
+        "a": Record("a", "SUCCESS", meta % b"SUCCESS", now + 100),
+        "b": Record("b", "SUCCESS", meta % b"SUCCESS", now + 100),
+        "c": Record("c", "RETRY", meta % b"RETRY", now + 100),
+        "d": Record("d", "FAILURE", meta % b"FAILURE", now + 100),
+        "e": Record("e", "SUCCESS", meta % b"SUCCESS"),
+        "f": Record("f", "SUCCESS", meta % b"SUCCESS"),
+    }
+    batch = [Settlement(held[name].tag, held[name].token, record=records[name]) for name in names]
+    batch[2] = Settlement(held["c"].tag, held["c"].token, End.REQUEUE, records["c"], (message("after c"),))
+    assert engine.atomic is not None
+    assert engine.atomic.commit("me", batch, now) == [held["b"].tag, held["e"].tag]
+    assert engine.store is not None
+    assert engine.store.get(names, now) == {
+        name: Record(name, records[name].state, records[name].meta) for name in ("a", "c", "d", "f")
+    }
+    assert all(60 < raw.ttl(f"celery-task-meta-{name}") <= 100 for name in "ad")
+    assert raw.ttl("celery-task-meta-f") == -1
+    assert ids(lease(engine)) == ["c", "after c"]
+    assert engine.atomic.commit("me", batch[:2], now) == [held["a"].tag, held["b"].tag]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,6 +28,8 @@ __all__ = ["Settling"]
 _MOST_ARGUMENTS, _MOST_BYTES = 20_000, 8_000_000
 
 _Effects = Callable[[Settlement, float], list[Any]]
+#: A settlement and its effects; see `Settling._arguments`.
+_Item = tuple[Settlement, list[Any] | int]
 
 
 class Settling:
@@ -61,7 +64,7 @@ class Settling:
             stale, fresh = list[Any](), list[Settlement]()
             for settlement in settlements:
                 tag = settlement.tag
-                if tag in done:
+                if done and tag in done:
                     # Carried out by the call whose reply was lost.
                     stale += [tag] if done[tag] else []
                 elif isinstance(tag, Tag) and tag.token == settlement.token:
@@ -79,26 +82,34 @@ class Settling:
 
     def _arguments(
         self, settlement: Settlement, raws: dict[Tag, bytes], now: float, effects: _Effects | None
-    ) -> list[Any]:
+    ) -> list[Any] | int:
+        """Return the effects; where a final result is all, only for how many seconds it is kept (0: for ever)."""
+        record = settlement.record
+        if (
+            record is not None
+            and effects is not None
+            and settlement.end is End.DONE
+            and not (settlement.publish or settlement.parts or settlement.tag.adopted)
+            and record.state in READY_STATES
+        ):
+            return max(math.ceil(record.expires - now), 1) if record.expires else 0
         end = self._end(settlement, raws, now)
         if settlement.tag.adopted:
             end += ("unadopt", settlement.tag.adopted)
         return end + effects(settlement, now) if effects else end
 
-    def _call(self, owner: str, batch: Sequence[tuple[Settlement, list[Any]]]) -> list[Any]:
+    def _call(self, owner: str, batch: Sequence[_Item]) -> list[Any]:
         number = f"{self._name}.{next(self._numbers)}"
-        args: list[Any] = [owner, number]
-        tags: dict[bytes, Any] = {}
-        for settlement, arguments in batch:
-            tag = settlement.tag
-            tags[b"%d" % tag.number] = tag
-            args += (tag.list, tag.number, len(arguments), *arguments)
+        args = [owner, number, *_words(batch)]
         try:
             stale = self._client.script(COMMIT, [self._keys.prefix, self._client.result_prefix], args)
         except OperationalError as error:
             if getattr(error, "maybe_done", True):
-                self._unsure[owner] = (number, frozenset(tags.values()))
+                self._unsure[owner] = (number, frozenset([settlement.tag for settlement, _ in batch]))
             raise
+        if not stale:
+            return []
+        tags = {b"%d" % settlement.tag.number: settlement.tag for settlement, _ in batch}
         return [tags[name] for name in stale]
 
     def _look_back(self, owner: str) -> dict[Any, bool]:
@@ -189,17 +200,42 @@ class Settling:
         return ["part", part.group, part.index, part.payload, size, part.member, len(body), *body]
 
 
-def _batches(items: Iterable[tuple[Settlement, list[Any]]]) -> Iterator[list[tuple[Settlement, list[Any]]]]:
+def _words(batch: Sequence[_Item]) -> list[Any]:
+    """Return the arguments of a call, as `commit.lua` reads them: mere results in a row share what is the same."""
+    words: list[Any] = []
+    seconds, name, count = -1, b"", 0
+    for settlement, effects in batch:
+        tag = settlement.tag
+        if type(effects) is int:
+            if effects != seconds or tag.list != name:
+                seconds, name, count = effects, tag.list, len(words) + 3
+                words += (name, "results", seconds, 0)
+            record = settlement.record
+            assert record is not None
+            words += (tag.number, record.id, record.meta)
+            words[count] += 1
+        else:
+            assert isinstance(effects, list)
+            words += (tag.list, tag.number, len(effects), *effects)
+            seconds = -1
+    return words
+
+
+def _batches(items: Iterable[_Item]) -> Iterator[list[_Item]]:
     """Yield what fits into one call each."""
-    batch: list[tuple[Settlement, list[Any]]] = []
+    batch: list[_Item] = []
     size = arguments = 0
     for item in items:
-        cost = sum([len(word) for word in item[1] if type(word) is bytes])
-        if batch and (arguments + len(item[1]) > _MOST_ARGUMENTS or size + cost > _MOST_BYTES):
+        record, effects = item[0].record, item[1]
+        if isinstance(effects, list):
+            cost, count = sum([len(word) for word in effects if type(word) is bytes]), len(effects)
+        else:
+            cost, count = len(record.meta) if record is not None else 0, 4
+        if batch and (arguments + count > _MOST_ARGUMENTS or size + cost > _MOST_BYTES):
             yield batch
             batch, size, arguments = [], 0, 0
         batch.append(item)
         size += cost
-        arguments += len(item[1]) + 3
+        arguments += count + 3
     if batch:
         yield batch

@@ -3,6 +3,7 @@
 --   wait <list> <envelope> <due> · dead <letter> · tell <channel> <envelope> <letter if nobody hears it, or ''> ·
 --   park <due> (the message itself) · unadopt <name> ·
 --   part <group> <index> <payload> <size> <member> <effects of its body> (with how many they are)
+-- or, for some in a row that only have a result: list, 'results', seconds, how many, (number, id, meta)…
 -- Answers the numbers of those that were not held, nothing of which is applied.
 even_when_full()
 local owner = ARGV[1]
@@ -35,14 +36,26 @@ function effects.part(n)
   return last + 1
 end
 
-local stale, ended, n, list, key = {}, {}, 3, nil, nil
-while n <= #ARGV do
+local stale, ended = {}, {}
+
+local function store_results(first, last, key, seconds)
+  local call, count = redis.call, #ended
+  for n = first, last, 3 do
+    local number = ARGV[n]
+    if call('HDEL', key, number) == 1 then
+      count = count + 1
+      ended[count] = number
+      put_record(ARGV[n + 1], seconds, ARGV[n + 2], '1')
+    else
+      stale[#stale + 1] = number
+    end
+  end
+  return last + 1
+end
+
+local function settle(n, list, key)
   local number, first = ARGV[n + 1], n + 3
   local last = n + 2 + tonumber(ARGV[n + 2])
-  if ARGV[n] ~= list then
-    list = ARGV[n]
-    key = held_key(owner, list)
-  end
   local raw = ARGV[first] == 'park' and first <= last and redis.call('HGET', key, number)
   if redis.call('HDEL', key, number) == 1 then
     ended[#ended + 1] = number
@@ -50,7 +63,20 @@ while n <= #ARGV do
   else
     stale[#stale + 1] = number
   end
-  n = last + 1
+  return last + 1
+end
+
+local n, list, key = 3, nil, nil
+while n <= #ARGV do
+  if ARGV[n] ~= list then
+    list = ARGV[n]
+    key = held_key(owner, list)
+  end
+  if ARGV[n + 1] == 'results' then
+    n = store_results(n + 4, n + 3 + 3 * tonumber(ARGV[n + 3]), key, ARGV[n + 2])
+  else
+    n = settle(n, list, key)
+  end
 end
 in_chunks('HDEL', P .. 'umbel.notes.' .. owner, ended)
 if ARGV[2] ~= '' then
