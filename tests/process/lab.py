@@ -21,6 +21,7 @@ from tests.process.checker import FINAL_STATES, Final, Rules, Verdict, check
 from tests.process.deployments import Deployment, on_sqlite
 from tests.process.jobs import make_app
 from tests.process.journal import Journal
+from tests.servers.process import Keeper
 from umbel.core.errors import OperationalError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -76,6 +77,7 @@ class Worker:
                 start_new_session=True,
             )
         self.pid = self.process.pid
+        Keeper.tell(f"pid {self.pid}")
 
     def text(self) -> str:
         """Return the log so far."""
@@ -235,15 +237,17 @@ class Lab:
     def python(self, code: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         """Start a Python process of this lab that runs `code` with `lab_app` at hand."""
         prelude = "import os, sys, json\nfrom tests.process import journal\nfrom tests.process.worker_app import app\n"
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-c", prelude + code, *arguments],
             cwd=self.folder,
-            env=self.environment(**environment),
+            env=self.environment(None, **environment),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
         )
+        Keeper.tell(f"pid {process.pid}")
+        return process
 
     # --- producers ---------------------------------------------------------------------------------------------
 
@@ -283,8 +287,8 @@ class Lab:
     def random_kills(self, count: int, kill: Callable[[], bool]) -> None:
         """Kill at random moments, each time after somebody has started a task since the last time."""
         for _ in range(count):
-            before = self.journal.count("start")
-            wait(lambda before=before: self.journal.count("start") > before, 20, "progress between kills")
+            enough = self.journal.count("start") + 1
+            wait(lambda: self.journal.count("start") >= enough, 20, "progress between kills")  # noqa: B023
             time.sleep(self.rng.uniform(0.0, 0.25))
             wait(kill, 10, "a process to kill")
 

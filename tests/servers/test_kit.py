@@ -114,5 +114,6 @@ def test_the_rabbit_of_a_run_goes_with_all_its_files(
     victim: str, tmp_path: Path, rabbit_installed: None, wait_until: Callable[..., None]
 ) -> None:
     command = [sys.executable, "-c", RUN, victim]
-    subprocess.run(command, cwd=ROOT, env={**os.environ, "TMPDIR": str(tmp_path)}, timeout=60, check=False)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")}
+    subprocess.run(command, cwd=ROOT, env=environment | {"TMPDIR": str(tmp_path)}, timeout=60, check=False)
     wait_until(lambda: not any(tmp_path.iterdir()), seconds=20, what="the removal of every file")

@@ -13,6 +13,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from tests.servers.process import Keeper
 from umbel.app.app import Umbel
 
 HEAD = """
@@ -127,6 +128,7 @@ class Running:
                 stderr=log,
                 start_new_session=True,
             )
+        Keeper.tell(f"pid {self.process.pid}")
 
     def log(self) -> str:
         """Return the log so far."""
