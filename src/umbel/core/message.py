@@ -106,11 +106,25 @@ class Part(msgspec.Struct, gc=False):
 
 
 class Joined(msgspec.Struct, gc=False):
-    """A group that has become complete: the payloads of its members by index, and the body of the last part."""
+    """A group that has become complete: the payloads of its members by index, and the body of one of its parts."""
 
     group: str
     payloads: tuple[bytes, ...]
     body: Message | None = None
+
+
+def pack_message(message: Message) -> bytes:
+    """Return a message as stores keep it."""
+    return _pack(message)
+
+
+def unpack_message(data: bytes) -> Message:
+    """Read what `pack_message` wrote."""
+    return _unpack(data)
+
+
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(Message).decode
 
 
 class Settlement(msgspec.Struct, gc=False):

@@ -248,6 +248,10 @@ class _Store:
     def confirm(self, groups: Collection[str]) -> None:
         self._call("store", "confirm", groups)
 
+    def unconfirmed(self, before: float, limit: int = 100) -> list[Joined]:
+        late: list[Joined] = self._call("store", "unconfirmed", before, limit)
+        return late
+
     def joined(self, groups: Collection[str]) -> dict[str, tuple[bytes, ...]]:
         payloads: dict[str, tuple[bytes, ...]] = self._call("store", "joined", groups)
         return payloads

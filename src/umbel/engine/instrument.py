@@ -98,6 +98,7 @@ class _Store:
         self.revoked = store.revoked
         self.joined = store.joined
         self.warnings = getattr(store, "warnings", list)
+        self.unconfirmed = store.unconfirmed
         self.saved_group = store.saved_group
         self.save_group = store.save_group
         self.delete_group = store.delete_group

@@ -224,10 +224,19 @@ class Store(Protocol):
         """
 
     def expect(self, sizes: Mapping[str, int], now: float) -> list[Joined]:
-        """Tell how many members each group has, once that is known; return the groups that this completed."""
+        """Tell how many members each group has, once that is known; return the groups that this completed.
+
+        They come with a body that one of their parts brought; publish it and `confirm`, as after `join`.
+        """
 
     def confirm(self, groups: Collection[str]) -> None:
         """Remember that the bodies of these complete groups have been published: nobody is told again."""
+
+    def unconfirmed(self, before: float, limit: int = 100) -> list[Joined]:
+        """Return groups that were complete since before this time (epoch seconds) and not confirmed, without payloads.
+
+        Whoever was told of them may have died before it published their bodies. Groups without a body are left out.
+        """
 
     def joined(self, groups: Collection[str]) -> dict[str, tuple[bytes, ...]]:
         """Return the payloads, by index, of those groups that are complete; they are what the body works on."""

@@ -50,13 +50,44 @@ class JoinSuite(Suite):
     def test_the_size_may_come_last(self, engine: Engine) -> None:
         store = self.store(engine)
         assert store.join([_part(0, size=None), _part(1, size=None)], NOW) == []
-        assert store.expect({"g": 2, "other": 2}, NOW) == [Joined("g", (b"0", b"1"))]
-        assert store.expect({"g": 2}, NOW) == [Joined("g", (b"0", b"1"))]
+        first = store.expect({"g": 2, "other": 2}, NOW)
+        assert [(joined.group, joined.payloads) for joined in first] == [("g", (b"0", b"1"))]
+        assert store.expect({"g": 2}, NOW) == first
         assert store.join([_part(1, size=None)], NOW) == []
         store.confirm(["g"])
         assert store.expect({"g": 2}, NOW) == []
         assert store.expect({"empty": 0}, NOW) == [Joined("empty", ())]
         assert store.joined(["empty"]) == {"empty": ()}
+
+    def test_whoever_tells_the_size_last_is_given_a_body_that_the_parts_brought(self, engine: Engine) -> None:
+        store = self.store(engine)
+        parts = [Part("g", index, b"", None, body) for index, body in enumerate((None, message("a"), None))]
+        store.join(parts, NOW)
+        store.join([Part("bare", 0, b"")], NOW)
+        told = {joined.group: joined.body for joined in store.expect({"g": 3, "bare": 1}, NOW)}
+        assert told["bare"] is None
+        assert told["g"] is not None
+        assert same(told["g"], message("a"))
+
+    def test_complete_groups_that_nobody_confirms_are_found(self, engine: Engine) -> None:
+        store = self.store(engine)
+        store.join([_part(0, group="open")], NOW)
+        store.join([_part(0, group="joined", size=1)], NOW)
+        store.join([_part(0, group="sized", size=None), Part("bare", 0, b"", 1)], NOW)
+        store.expect({"sized": 1}, NOW + 1)
+        assert store.unconfirmed(NOW) == []
+        assert [joined.group for joined in store.unconfirmed(NOW + 1)] == ["joined"]
+        assert len(store.join([_part(0, group="joined", size=1)], NOW + 2)) == 1
+        late = store.unconfirmed(NOW + 2)
+        assert [joined.group for joined in late] == ["joined", "sized"]
+        for joined in late:
+            assert joined.body is not None
+            assert same(joined.body, message(f"body of {joined.group}"))
+        assert [joined.group for joined in store.unconfirmed(NOW + 2, 1)] == ["joined"]
+        store.confirm(["joined", "bare"])
+        assert [joined.group for joined in store.unconfirmed(NOW + 2)] == ["sized"]
+        store.forget_groups(["sized"])
+        assert store.unconfirmed(NOW + 2) == []
 
     def test_the_first_size_stays_and_an_index_outside_it_is_ignored(self, engine: Engine) -> None:
         store = self.store(engine)
@@ -132,6 +163,7 @@ class AtomicJoinSuite(Suite):
         assert ids(self.take(engine)) == ["body of g"]
         assert self.store(engine).joined(["g"]) == {"g": (b"0", b"1", b"2")}
         assert self.store(engine).join([_part(2)], NOW) == []
+        assert self.store(engine).unconfirmed(NOW + 1) == []
 
     def test_a_stale_outcome_joins_nothing(self, engine: Engine) -> None:
         assert engine.atomic is not None

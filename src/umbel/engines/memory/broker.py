@@ -189,7 +189,7 @@ class MemoryBroker:
                     self._state.put(settlement.record, now)
                 complete = self._state.join(settlement.parts, now)
                 for joined in complete:
-                    self._state.groups[joined.group].confirmed = True
+                    self._state.groups[joined.group].confirm()
                 follow_ups = [*settlement.publish, *(joined.body for joined in complete if joined.body is not None)]
                 for refusal in self._insert(follow_ups, now):
                     self._state.bury(follow_ups[refusal.index], str(refusal.error), now)

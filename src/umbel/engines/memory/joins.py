@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from umbel.core.message import GROWN
+from umbel.core.message import GROWN, Message
 
 
 @dataclass(eq=False)
@@ -18,6 +18,9 @@ class Group:
     last: int | None = None
     #: Nobody is told again: the body is published, or the group is forgotten.
     confirmed: bool = False
+    #: What its last part wants published, and since when it is complete (epoch seconds).
+    body: Message | None = None
+    since: float = 0.0
     #: For a forgotten group: when it may be opened anew; 0 while it is not forgotten.
     expires: float = 0.0
     #: How many members came later, and the first index of those that came with a key.
@@ -44,6 +47,11 @@ class Group:
         if self.size is None:
             self.size = size
         return self._complete(None)
+
+    def confirm(self) -> None:
+        """Remember that the body is published."""
+        if self.complete:
+            self.confirmed, self.body = True, None
 
     def grow(self, by: int, key: str) -> int:
         """Take in so many members more; return the index of the first, a known key's that it had before."""

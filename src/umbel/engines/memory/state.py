@@ -208,6 +208,9 @@ class State:
         joined: dict[str, Joined] = {}
         for part in parts:
             group = self.group(part.group, now)
+            if not group.confirmed and part.body is not None:
+                group.body = part.body
             if group.add(part.index, part.payload, part.size):
+                group.since = group.since or now
                 joined.setdefault(part.group, Joined(part.group, group.in_order(), part.body))
         return list(joined.values())

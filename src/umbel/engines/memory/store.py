@@ -81,16 +81,28 @@ class MemoryStore:
     def expect(self, sizes: Mapping[str, int], now: float) -> list[Joined]:
         """Store the sizes of groups; return the groups that this completed."""
         with self._state.changed:
-            groups = {name: self._state.group(name, now) for name in sizes}
-            return [Joined(name, group.in_order()) for name, group in groups.items() if group.expect(sizes[name])]
+            told = []
+            for name, size in sizes.items():
+                group = self._state.group(name, now)
+                if group.expect(size):
+                    group.since = group.since or now
+                    told.append(Joined(name, group.in_order(), group.body))
+            return told
 
     def confirm(self, groups: Collection[str]) -> None:
         """Tell nobody again that these groups are complete."""
         with self._state.changed:
             for name in groups:
                 group = self._state.groups.get(name)
-                if group is not None and group.complete:
-                    group.confirmed = True
+                if group is not None:
+                    group.confirm()
+
+    def unconfirmed(self, before: float, limit: int = 100) -> list[Joined]:
+        """Return groups that were completed before this time and are not confirmed."""
+        with self._state.changed:
+            groups = self._state.groups.items()
+            late = [(g.since, name, g.body) for name, g in groups if g.complete and g.body and g.since < before]
+            return [Joined(name, (), body) for _, name, body in sorted(late, key=lambda each: each[0])[:limit]]
 
     def joined(self, groups: Collection[str]) -> dict[str, tuple[bytes, ...]]:
         """Return the payloads of those groups that are complete."""

@@ -240,6 +240,11 @@ class RpcStore:
         del groups
         _no_groups()
 
+    def unconfirmed(self, before: float, limit: int = 100) -> list[Joined]:
+        """Return nothing: there are no groups."""
+        del before, limit
+        return []
+
     def joined(self, groups: Collection[str]) -> dict[str, tuple[bytes, ...]]:
         """Not possible."""
         del groups

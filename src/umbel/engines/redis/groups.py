@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, TypeVar
 
-from umbel.core.message import Joined, Part
+from umbel.core.message import Joined, Message, Part, pack_message, unpack_message
 from umbel.engines.redis.connection import Client
 from umbel.engines.redis.scripts import load_script
 
@@ -36,30 +36,43 @@ class Groups:
         self._client = client
         self._keys = [client.result_prefix]
         self._pieces = client.result_prefix + b"umbel.piece."
+        self._late = client.result_prefix + b"umbel.joined"
+        self._bodies = client.result_prefix + b"umbel.body."
         self._saved = client.result_prefix + b"celery-taskset-meta-"
 
     def join(self, parts: Sequence[Part], now: float) -> list[Joined]:
         """Store parts; return the groups that this completed."""
-        del now  # nothing of an open group expires, and a closed one does so on Redis' clock
-        args: list[str | bytes | int] = []
+        args: list[str | bytes | int] = [repr(now)]
+        last: Message | None = None
         for part in parts:
             size = "" if part.size is None else part.size
             args += (part.group, part.index, part.payload, size, part.member)
+            if part.body is None:
+                args.append("")
+            else:
+                args.append(b"=" if part.body is last else pack_message(part.body))
+                last = part.body
         told = self._client.script(_JOIN, self._keys, args) if parts else []
         return [Joined(parts[place].group, tuple(payloads), parts[place].body) for place, payloads in told]
 
     def expect(self, sizes: Mapping[str, int], now: float) -> list[Joined]:
         """Store the sizes of groups; return the groups that this completed."""
-        del now
         names = list(sizes)
-        args = [word for name in names for word in (name, sizes[name])]
+        args = [repr(now), *[word for name in names for word in (name, sizes[name])]]
         told = self._client.script(_EXPECT, self._keys, args) if names else []
-        return [Joined(names[place], tuple(payloads)) for place, payloads in told]
+        return [Joined(names[place], tuple(payloads), body and unpack_message(body)) for place, payloads, body in told]
 
     def confirm(self, groups: Collection[str]) -> None:
         """Tell nobody again that these groups are complete."""
         if groups:
             self._client.script(_CONFIRM, self._keys, list(groups))
+
+    def unconfirmed(self, before: float, limit: int = 100) -> list[Joined]:
+        """Return groups that were completed before this time and are not confirmed."""
+        names = self._client.call("ZRANGEBYSCORE", self._late, "-inf", f"({before!r}", "LIMIT", 0, limit)
+        bodies = self._client.call("MGET", *[self._bodies + name for name in names]) if names else []
+        late = zip(names, bodies, strict=True)
+        return [Joined(name.decode(), (), unpack_message(body)) for name, body in late if body is not None]
 
     def joined(self, groups: Collection[str]) -> dict[str, tuple[bytes, ...]]:
         """Return the payloads of those groups that are complete."""

@@ -6,11 +6,12 @@ import json
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 
-from umbel.core.message import GROWN, Joined, Message, Part
+from umbel.core.message import GROWN, Joined, Part, pack_message, unpack_message
 
 #: Stages of a group: 0 open, 1 complete, 2 confirmed, 3 forgotten. `last` is the index that completed it, NULL where
 #: its size did; `count` is the number of parts that count, kept as soon as `size` is known so that no join counts the
-#: parts again: those below `size`, and of the members that came later (`grown` many, see GROWN).
+#: parts again: those below `size`, and of the members that came later (`grown` many, see GROWN). `body` is kept while
+#: somebody may still have to be told of it: until the size is known, and from `since`, when it is complete, on.
 _OPEN, _COMPLETE = 0, 1
 
 _GET = "SELECT id, stage, size, last, grown FROM joining WHERE name = ? AND NOT (expires > 0 AND expires <= ?)"
@@ -21,8 +22,12 @@ UPDATE joining SET count = (
     AND (position BETWEEN 0 AND size - 1 OR position BETWEEN ?2 AND ?2 + grown - 1))
 WHERE id = ?1 AND size IS NOT NULL"""
 _COUNT = "UPDATE joining SET count = count + 1 WHERE id = ?"
-_FINISH = "UPDATE joining SET stage = 1, last = ? WHERE id = ? AND count = size + grown"
-_CONFIRM = "UPDATE joining SET stage = 2 WHERE stage = 1 AND name IN (SELECT value FROM json_each(?))"
+_FINISH = "UPDATE joining SET stage = 1, last = ?, since = ? WHERE id = ? AND count = size + grown"
+_BODY = "UPDATE joining SET body = ? WHERE name = ? AND stage < 2"
+_CONFIRM = "UPDATE joining SET stage = 2, body = NULL WHERE stage = 1 AND name IN (SELECT value FROM json_each(?))"
+_LATE = """
+SELECT name, body FROM joining
+WHERE stage = 1 AND since < ? AND body IS NOT NULL ORDER BY since LIMIT ?"""
 _PAYLOADS = """
 SELECT j.name, p.payload FROM joining AS j
 LEFT JOIN part AS p ON p.joining = j.id
@@ -42,7 +47,11 @@ _Row = tuple[int, int, int | None, int | None, int]
 
 def join(connection: sqlite3.Connection, parts: Sequence[Part], now: float) -> list[Joined]:
     """Store parts; return the groups that this completed, and those whose completing part was repeated."""
-    return [_joined(connection, name, part.body) for name, part in add(connection, parts, now).items()]
+    complete = add(connection, parts, now)
+    for part in complete.values():
+        _keep_body(connection, part)
+    found = payloads(connection, complete)
+    return [Joined(name, found[name], part.body) for name, part in complete.items()]
 
 
 def add(connection: sqlite3.Connection, parts: Sequence[Part], now: float) -> dict[str, Part]:
@@ -51,7 +60,7 @@ def add(connection: sqlite3.Connection, parts: Sequence[Part], now: float) -> di
     for part in parts:
         known = _open(connection, part.group, now)
         _number, stage, _size, last, _grown = known
-        if (stage == _COMPLETE and last == part.index) or (stage == _OPEN and _add(connection, known, part)):
+        if (stage == _COMPLETE and last == part.index) or (stage == _OPEN and _add(connection, known, part, now)):
             complete.setdefault(part.group, part)
     return complete
 
@@ -64,11 +73,12 @@ def expect(connection: sqlite3.Connection, sizes: Mapping[str, int], now: float)
         if stage == _OPEN:
             if size is None:
                 _resize(connection, number, wanted)
-            told = connection.execute(_FINISH, (None, number)).rowcount > 0
+            told = connection.execute(_FINISH, (None, now, number)).rowcount > 0
         else:
             told = stage == _COMPLETE and last is None
         if told:
-            joined.append(_joined(connection, name, None))
+            body = connection.execute("SELECT body FROM joining WHERE id = ?", (number,)).fetchone()[0]
+            joined.append(Joined(name, payloads(connection, [name])[name], body and unpack_message(body)))
     return joined
 
 
@@ -101,26 +111,33 @@ def _resize(connection: sqlite3.Connection, number: int, size: int) -> None:
     connection.execute(_RECOUNT, (number, GROWN))
 
 
-def _add(connection: sqlite3.Connection, known: _Row, part: Part) -> bool:
+def _keep_body(connection: sqlite3.Connection, part: Part) -> None:
+    if part.body is not None:
+        connection.execute(_BODY, (pack_message(part.body), part.group))
+
+
+def _add(connection: sqlite3.Connection, known: _Row, part: Part, now: float) -> bool:
     """Add a part to an open group; True when that completed it."""
     number, _stage, size, _last, grown = known
     new = connection.execute(_ADD, (number, part.index, part.payload)).rowcount > 0
     if size is None:
         if part.size is None:
+            _keep_body(connection, part)
             return False
         _resize(connection, number, part.size)
     elif new and (0 <= part.index < size or GROWN <= part.index < GROWN + grown):
         connection.execute(_COUNT, (number,))
-    return connection.execute(_FINISH, (part.index, number)).rowcount > 0
-
-
-def _joined(connection: sqlite3.Connection, name: str, body: Message | None) -> Joined:
-    return Joined(name, payloads(connection, [name])[name], body)
+    return connection.execute(_FINISH, (part.index, now, number)).rowcount > 0
 
 
 def confirm(connection: sqlite3.Connection, groups: Collection[str]) -> None:
     """Tell nobody again that these groups are complete."""
     connection.execute(_CONFIRM, _list(groups))
+
+
+def unconfirmed(connection: sqlite3.Connection, before: float, limit: int) -> list[Joined]:
+    """Return groups that were completed before this time and are not confirmed, without payloads."""
+    return [Joined(name, (), unpack_message(body)) for name, body in connection.execute(_LATE, (before, limit))]
 
 
 def payloads(connection: sqlite3.Connection, groups: Collection[str]) -> dict[str, tuple[bytes, ...]]:

@@ -69,6 +69,10 @@ class SqliteStore:
         """Tell nobody again that these groups are complete."""
         self._database.write(joins.confirm, groups)
 
+    def unconfirmed(self, before: float, limit: int = 100) -> list[Joined]:
+        """Return groups that were completed before this time and are not confirmed."""
+        return self._database.read(joins.unconfirmed, before, limit)
+
     def joined(self, groups: Collection[str]) -> dict[str, tuple[bytes, ...]]:
         """Return the payloads of those groups that are complete."""
         return self._database.read(joins.payloads, groups)

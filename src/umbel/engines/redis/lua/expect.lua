@@ -1,6 +1,9 @@
--- (group, size)…: take sizes; answers {place of the group, payloads} for each group to be told of.
+-- now, (group, size)…: take sizes; answers {place of the group, payloads, body} for each group to be told of.
 local answer = {}
-for n = 1, #ARGV, 2 do
-  if expect_group(ARGV[n], ARGV[n + 1]) then answer[#answer + 1] = {(n - 1) / 2, payloads_of(ARGV[n])} end
+for n = 2, #ARGV, 2 do
+  if expect_group(ARGV[n], ARGV[n + 1]) then
+    await_confirmation(ARGV[n], ARGV[1], '')
+    answer[#answer + 1] = {(n - 2) / 2, payloads_of(ARGV[n]), redis.call('GET', group_of(ARGV[n]).body)}
+  end
 end
 return answer

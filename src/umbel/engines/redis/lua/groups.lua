@@ -2,8 +2,12 @@
 -- `celery-taskset-meta-<name>` and .j payloads by index · .d who has joined (`task:index`) · .s size · .t members that
 -- came later · .c who has completed it: 'umbel complete <task:index>' ('umbel complete ' where the size did),
 -- 'umbel confirmed', 'done', or a worker of Celery's. Nothing of it may expire while it is open.
+-- `umbel.body.<name>` is what has to be published then, `umbel.joined` since when complete groups are not confirmed.
 local GROWN = 1000000000
 local COMPLETE = 'umbel complete '
+local LATE = R .. 'umbel.joined'
+-- Seconds for which is kept what Celery's workers do not delete with the rest: a month.
+local LONG = 2592000
 local groups = {}
 
 -- What is known of a group in this run: its keys, size (nil: not known), how far it has grown, who has completed it.
@@ -12,7 +16,7 @@ local function group_of(name)
   if not group then
     local base = R .. 'celery-taskset-meta-' .. name
     group = {j = base .. '.j', t = base .. '.t', s = base .. '.s', d = base .. '.d', c = base .. '.c'}
-    group.growth = R .. 'umbel.growth.' .. name
+    group.name, group.growth, group.body = name, R .. 'umbel.growth.' .. name, R .. 'umbel.body.' .. name
     local values = redis.call('MGET', group.s, group.t, group.c)
     group.size, group.grown, group.claim = tonumber(values[1] or nil), tonumber(values[2] or 0), values[3]
     groups[name] = group
@@ -83,8 +87,9 @@ local function completes(group, last)
   return true
 end
 
--- Take a part (size '': not known yet); true when its caller is to be told that the group is complete.
-local function join_part(name, index, payload, size, member)
+-- Take a part (size '': not known yet); true when its caller is to be told that the group is complete. Its body is
+-- kept where the size may come last ('' or nil: none).
+local function join_part(name, index, payload, size, member, body)
   local group = group_of(name)
   local entry = member .. ':' .. index
   if group.claim then return group.claim == COMPLETE .. entry end
@@ -92,6 +97,10 @@ local function join_part(name, index, payload, size, member)
   if has_index(group, tonumber(index)) and redis.call('SADD', group.d, entry) == 1 then
     add_payload(group, index, payload)
     keep(group)
+  end
+  if not group.size and body and body ~= '' and not group.has_body then
+    group.has_body = true
+    redis.call('SET', group.body, body, 'EX', LONG)
   end
   return completes(group, entry)
 end
@@ -115,11 +124,21 @@ local function grow_group(name, by, key)
     keep(group)
     if key ~= '' then
       redis.call('HSET', group.growth, key, string.format('%.0f', first))
-      -- Celery's workers do not delete it with the rest.
-      redis.call('EXPIRE', group.growth, 2592000)
+      redis.call('EXPIRE', group.growth, LONG)
     end
   end
   return first
+end
+
+-- Until it is confirmed, keep the body of a group that has just become complete ('': what is kept stays).
+local function await_confirmation(name, now, body)
+  local group = group_of(name)
+  if body ~= '' then
+    redis.call('SET', group.body, body)
+  elseif redis.call('PERSIST', group.body) == 0 and redis.call('EXISTS', group.body) == 0 then
+    return
+  end
+  redis.call('ZADD', LATE, 'NX', now, name)
 end
 
 local function confirm_group(name)
@@ -127,6 +146,8 @@ local function confirm_group(name)
   if group.claim and string.sub(group.claim, 1, #COMPLETE) == COMPLETE then
     group.claim = 'umbel confirmed'
     redis.call('SET', group.c, group.claim)
+    redis.call('DEL', group.body)
+    redis.call('ZREM', LATE, name)
   end
 end
 
@@ -144,7 +165,8 @@ end
 -- Delete a group; until `expires` (epoch seconds, 0: not at all) repeats find it closed.
 local function forget_group(name, expires)
   local group = group_of(name)
-  redis.call('DEL', group.j, group.t, group.s, group.d, group.c, group.growth)
+  redis.call('DEL', group.j, group.t, group.s, group.d, group.c, group.growth, group.body)
+  redis.call('ZREM', LATE, name)
   expires = tonumber(expires)
   if expires > 0 then
     redis.call('SET', group.c, 'done')

@@ -1,10 +1,14 @@
--- (group, index, payload, size, member)…: take parts; answers {place of the part, payload…} for each group to be told of.
-local told, answer = {}, {}
-for n = 1, #ARGV, 5 do
+-- now, (group, index, payload, size, member, body)…: take parts; answers {place of the part, payload…} for each group
+-- to be told of. A body that is '=' is the last one that was given, '' is none.
+local told, answer, given, body = {}, {}, nil, nil
+for n = 2, #ARGV, 6 do
   local name = ARGV[n]
-  if join_part(name, ARGV[n + 1], ARGV[n + 2], ARGV[n + 3], ARGV[n + 4]) and not told[name] then
+  body = ARGV[n + 5]
+  if body == '=' then body = given elseif body ~= '' then given = body end
+  if join_part(name, ARGV[n + 1], ARGV[n + 2], ARGV[n + 3], ARGV[n + 4], body) and not told[name] then
     told[name] = true
-    answer[#answer + 1] = {(n - 1) / 5, payloads_of(name)}
+    await_confirmation(name, ARGV[1], body)
+    answer[#answer + 1] = {(n - 2) / 6, payloads_of(name)}
   end
 end
 return answer
