@@ -68,7 +68,7 @@ class MiniWorker:
         self.reports: list[Report] = []
 
     def lease(self) -> list[Delivery]:
-        return self.app.broker.lease(Lease(("celery",), "mini", 10, 30.0), self.clock.now())
+        return self.app.broker.lease(Lease(("celery", "celery.umbel"), "mini", 10, 30.0), self.clock.now())
 
     def commit(self, delivery: Delivery, report: Report) -> None:
         settlement = Settlement(
@@ -79,6 +79,7 @@ class MiniWorker:
             tuple(report.publish),
             report.due,
             report.reason,
+            report.parts,
         )
         stale = commit(self.app.engine, self.app.engine, "mini", [settlement], self.clock.now())
         assert not stale

@@ -79,7 +79,7 @@ def test_a_failed_step_fails_the_steps_after_it(app: Any, worker: MiniWorker) ->
     later = add.s(1)
     later["options"]["task_id"] = "later"
     fail.apply_async((), chain=[dict(later)])
-    assert len(worker.drain()) == 1
+    assert len(worker.drain()) == 2
     with pytest.raises(ValueError, match="no"):
         app.AsyncResult("later").get(timeout=5)
 

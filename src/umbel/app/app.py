@@ -11,6 +11,7 @@ from typing import Any, Concatenate, Literal, ParamSpec, Self, TypeVar, overload
 
 from umbel.app import current
 from umbel.app.amqp import Amqp
+from umbel.app.builtin_tasks import add_builtin_tasks
 from umbel.app.client import Client
 from umbel.app.conf import Settings
 from umbel.app.control import Control
@@ -201,6 +202,7 @@ class Umbel(TaskMaker, AppServices, AppEngines):
             shared_tasks.fill(self)
             for task in list(self._tasks.values()):
                 self._settle(task)
+            add_builtin_tasks(self, self._tasks)
             self.on_after_finalize.send(sender=self)
 
     @overload

@@ -11,21 +11,23 @@ import logging
 import os
 import random
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import msgspec
 
 from umbel.app import request as requests
 from umbel.app import running, signals
+from umbel.app.conclusions import consequences, reading_rules
 from umbel.app.exceptions_io import ExceptionInfo, text_of, traceback_text
+from umbel.app.flow_tasks import FlowTask
+from umbel.app.handover import HandedOver
 from umbel.app.job_reader import JobReader
 from umbel.app.records import record_of
 from umbel.app.retry import retry_task
 from umbel.app.running import Call, Guard
 from umbel.app.settlement import settle_outcome
 from umbel.app.traits import classes_of, traits_of
-from umbel.core import protocol, serialization, states
+from umbel.core import protocol, states
 from umbel.core.errors import (
     InvalidTaskError,
     NotRegistered,
@@ -35,8 +37,7 @@ from umbel.core.errors import (
     WorkerLostError,
 )
 from umbel.core.head_reader import reply_to_of
-from umbel.core.limits import DEFAULT_LIMITS
-from umbel.core.message import End, Message, Record
+from umbel.core.message import End, Message, Part, Record
 from umbel.core.outcome import Kind, Outcome
 from umbel.core.protocol import Head, Payload, Quarantined
 from umbel.engine.clock import Clock
@@ -83,6 +84,8 @@ class Report(msgspec.Struct, array_like=True, gc=False):
     log: str = ""
     #: The failure is one of those that the task names in `throws`: ordinary, logged as INFO.
     expected: bool = False
+    #: What chords hear of it.
+    parts: tuple[Part, ...] = ()
 
 
 _SUCCESS = Kind.SUCCESS.value
@@ -100,19 +103,12 @@ class Runner(Guard):
 
     def __init__(self, app: Any, hostname: str, *, clock: Clock, rng: random.Random) -> None:
         super().__init__()
-        conf = app.conf
         self._app = app
         self._tasks = app.tasks
         self._hostname = hostname
         self._clock = clock
         self._rng = rng
-        self._accept = serialization.accept_set(conf.accept_content)
-        self._limits = replace(
-            DEFAULT_LIMITS,
-            message_bytes=conf.message_max_bytes,
-            decompressed_bytes=conf.message_max_bytes,
-            depth=conf.message_max_depth,
-        )
+        self._accept, self._limits = reading_rules(app)
         self._reader = JobReader(self._accept, self._limits)
         self._on_start: Callable[[Call], None] = self._store_started
 
@@ -202,7 +198,13 @@ class Runner(Guard):
         settled = settle_outcome(call, outcome, job.crashes)
         if outcome.kind is Kind.SUCCESS and not logger.isEnabledFor(logging.INFO):
             return Report(
-                job.number, settled.end, settled.record, settled.publish, kind=_SUCCESS, runtime=outcome.runtime
+                job.number,
+                settled.end,
+                settled.record,
+                settled.publish,
+                kind=_SUCCESS,
+                runtime=outcome.runtime,
+                parts=settled.parts,
             )
         return Report(
             job.number,
@@ -215,6 +217,7 @@ class Runner(Guard):
             outcome.runtime,
             _line(call, outcome),
             _is_expected(call, outcome),
+            settled.parts,
         )
 
     def _conclude(self, job: Job) -> Report:
@@ -246,6 +249,8 @@ class Runner(Guard):
 
     def _verdict(self, call: Call) -> Outcome:
         job = call.job
+        if isinstance(call.task, FlowTask):
+            return Outcome(Kind.REPLACED, exc=call.task.abandon(call.request))
         if job.verdict == "timeout":
             limit: Any = job.verdict_text
             with contextlib.suppress(ValueError):
@@ -287,7 +292,19 @@ class Runner(Guard):
             record = record_of(
                 self._app, job.id, states.FAILURE, exc, now=self._clock.now(), reply_to=reply_to_of(job.head)
             )
-        return Report(job.number, End.DEAD, record, [], 0.0, reason, Kind.FAILURE.value, 0.0, log)
+        others = consequences(self._app, job, exc)
+        return Report(
+            job.number,
+            End.DEAD,
+            record,
+            list(others.publish),
+            0.0,
+            reason,
+            Kind.FAILURE.value,
+            0.0,
+            log,
+            parts=others.parts,
+        )
 
     def _internal_error(self, job: Job, exc: Exception) -> Report:
         """A fault of ours while one message was handled ends that message, visibly, and nothing else."""
@@ -329,6 +346,8 @@ def _line(call: Call, outcome: Outcome) -> str:
         return f"{head} retry: {outcome.value if outcome.value is not None else text_of(exc)}" if exc else head
     if kind is Kind.IGNORE:
         return f"{head} ignored"
+    if isinstance(exc, HandedOver):
+        return "" if exc.quiet else f"{head} {exc}"
     if kind is Kind.REQUEUE:
         return f"{head} rejected: put back into its queue"
     if kind is Kind.REVOKED:

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from umbel.app import request as requests
 from umbel.app import signals
 from umbel.app.exceptions_io import ExceptionInfo, traceback_text
+from umbel.app.handover import HandedOver
 from umbel.app.retry import retry_automatically, retry_by_hand
 from umbel.app.traits import Traits
 from umbel.core import states
@@ -43,6 +44,7 @@ STATES: dict[Kind, str] = {
     Kind.REVOKED: states.REVOKED,
     Kind.TIMEOUT: states.FAILURE,
     Kind.LOST: states.FAILURE,
+    Kind.REPLACED: states.IGNORED,
 }
 _FAILED = frozenset({Kind.FAILURE, Kind.TIMEOUT, Kind.LOST, Kind.REJECT})
 
@@ -164,6 +166,8 @@ def _from_exception(call: Call, exc: BaseException, runtime: float) -> Outcome:
     """Say which outcome an exception of the task is."""
     if call.request.is_eager and isinstance(exc, (KeyboardInterrupt, SystemExit)):
         raise exc
+    if isinstance(exc, HandedOver):
+        return Outcome(Kind.REPLACED, exc=exc, runtime=runtime)
     if isinstance(exc, Ignore):
         return Outcome(Kind.IGNORE, exc=exc, runtime=runtime)
     if isinstance(exc, TimeLimitExceeded):  # a pool that cannot kill raises the hard limit in the task

@@ -1,24 +1,27 @@
-"""What an outcome makes happen: the state to store, the messages that follow, and how the lease ends."""
+"""What an outcome makes happen: the state to store, the messages that follow, what chords hear, how the lease ends."""
 
 from __future__ import annotations
 
 import inspect
 import logging
-import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from umbel.app.flow_queue import flow_message
+from umbel.app.following import Source, follow, full
+from umbel.app.handover import HandedOver
+from umbel.app.parts import Place, content_type_of, fields_of, part_of, place_of, serializer_of
 from umbel.app.records import record_of
 from umbel.app.running import Call
 from umbel.core import states
 from umbel.core.errors import NotSupportedError
-from umbel.core.message import End, Message, Record
+from umbel.core.flow.dooming import Membership, doomed
+from umbel.core.message import End, Message, Part, Record
 from umbel.core.outcome import Kind, Outcome, decide, stored_state
 
-__all__ = ["Settled", "derived_id", "settle_outcome"]
+__all__ = ["Settled", "call_errbacks", "fail_message", "failed_parts", "settle_outcome", "takes_details"]
 
 logger = logging.getLogger("celery.worker")
-_NAMESPACE = uuid.UUID("5b3f1f7c-6d0e-5c52-9a51-0d7d8a1c7e9b")
 
 
 class Settled(NamedTuple):
@@ -29,11 +32,7 @@ class Settled(NamedTuple):
     publish: list[Message]
     due: float = 0.0
     reason: str = ""
-
-
-def derived_id(task_id: str, generation: int, position: str) -> str:
-    """Return the id of a message that follows from a run: the same whenever the run is repeated."""
-    return str(uuid.uuid5(_NAMESPACE, f"{task_id}:{generation}:{position}"))
+    parts: tuple[Part, ...] = ()
 
 
 def settle_outcome(call: Call, outcome: Outcome, crashes: int = 0) -> Settled:
@@ -54,29 +53,37 @@ def settle_outcome(call: Call, outcome: Outcome, crashes: int = 0) -> Settled:
         if state is None or call.app.store is None:
             return Settled(End.DONE, None, [])
         return Settled(End.DONE, _record(call, state, outcome), [])
+    if isinstance(outcome.exc, HandedOver):
+        taken = outcome.exc
+        return Settled(taken.end, taken.record, taken.publish, taken.due, "", tuple(taken.parts))
+    return _settle(call, outcome, crashes)
+
+
+def _settle(call: Call, outcome: Outcome, crashes: int) -> Settled:
+    request = call.request
     policy = call.traits.policy(request.ignore_result)
     effects = decide(outcome.kind, policy, crashes)
     publish: list[Message] = []
-    if effects.callbacks:
-        if request.chord is not None:
-            raise NotSupportedError(
-                f"the task {call.traits.name} belongs to a chord, which umbel does not run yet: "
-                "let Celery workers consume the queue of chord members"
-            )
-        if request.callbacks or request.chain:
-            publish = _success_messages(call, outcome.value)
+    parts: list[Part] = []
+    if effects.callbacks and (request.callbacks or request.chain):
+        publish = _success_messages(call, outcome.value)
     elif outcome.kind is Kind.RETRY:
         publish = [outcome.retry]
-    if effects.errbacks and request.errbacks:
-        publish = _failure_messages(call, outcome)
+    elif effects.errbacks and request.errbacks:
+        publish = call_errbacks(source_of(call), request, outcome.exc, outcome.traceback)
+    if effects.errbacks and request.chain:
+        more, parts = _fail_chain(call, outcome)
+        publish += more
+    if request.chord is not None:
+        more, own = _own_part(call, outcome, effects.state)
+        publish += more
+        parts += own
     state = stored_state(effects, policy)
     record = None
     if state is not None and call.app.store is not None:
         record = _record(call, state, outcome)
-    if effects.errbacks and request.chain:
-        _fail_chain(call, outcome)
     reason = _reason(outcome) if effects.end is End.DEAD else ""
-    return Settled(effects.end, record, publish, 0.0, reason)
+    return Settled(effects.end, record, publish, 0.0, reason, tuple(parts))
 
 
 def _record(call: Call, state: str, outcome: Outcome) -> Record:
@@ -101,82 +108,125 @@ def _reason(outcome: Outcome) -> str:
     return f"{outcome.kind.value}: {name}" if outcome.exc is not None else outcome.kind.value
 
 
+def source_of(call: Call) -> Source:
+    """Return what messages that follow from a call have in common."""
+    request, job = call.request, call.job
+    inherit = job is not None and call.app.conf.task_inherit_parent_priority
+    return Source(
+        call.app,
+        call.id,
+        job.generation if job is not None else 0,
+        request.replaced_task_nesting or 0,
+        request.root_id or call.id,
+        call.id,
+        job.priority if inherit else None,
+    )
+
+
 # --- success: callbacks and the next step of a chain ------------------------------------------------------
 
 
-class _Child(NamedTuple):
-    """A message that follows, as the trail keeps it."""
+class _Child:
+    """What follows from a task, as its trail keeps it."""
 
-    id: str
+    __slots__ = ("_tuple",)
 
-    def as_tuple(self) -> tuple[tuple[str, None], None]:
-        return (self.id, None), None
+    def __init__(self, child: Any) -> None:
+        self._tuple = child
+
+    @property
+    def id(self) -> str:
+        """The id under which its result is known."""
+        found: str = self._tuple[0][0]
+        return found
+
+    def as_tuple(self) -> Any:
+        """Return Celery's result tuple."""
+        return self._tuple
 
 
 def _success_messages(call: Call, value: Any) -> list[Message]:
-    request = call.request
-    messages = [
-        _follow_up(call, signature, (value,), f"link:{index}", {})
-        for index, signature in enumerate(request.callbacks or ())
-    ]
+    request, source = call.request, source_of(call)
+    publish: list[Message] = []
+    children = []
+    for index, signature in enumerate(request.callbacks or ()):
+        sent = follow(source, signature, (value,), f"link:{index}")
+        publish += sent.messages
+        children.append(_Child(sent.child))
     if request.chain:
-        rest = list(request.chain)
-        following = rest.pop()
-        messages.append(_follow_up(call, following, (value,), "chain", {"chain": rest} if rest else {}))
-    for message in messages:
-        request.add_child(_Child(message.id))
-    return messages
+        *rest, following = request.chain
+        sent = follow(source, following, (value,), "chain", rest)
+        publish += sent.messages
+        children.append(_Child(sent.child))
+    for child in children:
+        request.add_child(child)
+    return publish
 
 
-def _follow_up(
-    call: Call, signature: Mapping[str, Any], partial: tuple[Any, ...], position: str, more: dict[str, Any]
-) -> Message:
-    """Build the message of one signature with the values that it is given in front of its own arguments."""
-    if signature.get("subtask_type") is not None:
-        raise NotSupportedError(
-            f"a {signature['subtask_type']} follows the task {call.traits.name}, and umbel sends only single "
-            "tasks from callbacks and chains yet: link plain task signatures"
+# --- what a chord hears -----------------------------------------------------------------------------------
+
+
+def _own_part(call: Call, outcome: Outcome, state: str | None) -> tuple[list[Message], list[Part]]:
+    """Return the part of a member that ended; one that goes on (a retry, a requeue) adds nothing yet."""
+    if outcome.kind is Kind.IGNORE:
+        state, value = states.SUCCESS, None
+    elif state == states.SUCCESS:
+        value = outcome.value
+    elif state in states.PROPAGATE_STATES:
+        value = outcome.exc
+    else:
+        return [], []
+    place = place_of(call.request)
+    if place is None:
+        return [], []
+    try:
+        return [], [part_of(call.app, place, call.id, str(state), value)]
+    except NotSupportedError as exc:
+        if state == states.SUCCESS:
+            raise
+        # The chord cannot be told that this member has ended, so it ends here.
+        return [fail_message(source_of(call), [full(place.chord)], exc, request=call.request)], []
+
+
+def failed_parts(app: Any, members: Sequence[Membership], exc: BaseException | None, content_type: str) -> list[Part]:
+    """Return the parts of members that will never run, each for the chord that waits for it."""
+    return [
+        part_of(
+            app,
+            Place(member.group, member.index, member.chord, None, content_type),
+            member.task_id,
+            states.FAILURE,
+            exc,
         )
-    request = call.request
-    options = {key: value for key, value in (signature.get("options") or {}).items() if value is not None}
-    options.setdefault("task_id", derived_id(call.id, call.job.generation if call.job else 0, position))
-    options["root_id"] = request.root_id or call.id
-    options["parent_id"] = call.id
-    if call.job is not None and call.app.conf.task_inherit_parent_priority:
-        options.setdefault("priority", call.job.priority)
-    args = tuple(signature.get("args") or ())
-    if not signature.get("immutable"):
-        args = (*partial, *args)
-    name = signature["task"]
-    message: Message = call.app.client.build(
-        call.app.tasks.get(name, name), args, dict(signature.get("kwargs") or {}), {**options, **more}
-    )
-    return message
+        for member in members
+        if member.index is not None
+    ]
 
 
 # --- failure: errbacks, and the steps that will never run -------------------------------------------------
 
 
-def _failure_messages(call: Call, outcome: Outcome) -> list[Message]:
+def call_errbacks(source: Source, request: Any, exc: BaseException | None, traceback: str | None) -> list[Message]:
     """Call the errbacks that take (request, exc, traceback) here; return the messages of the others.
 
     An errback that cannot be called or sent is logged: it must not hide the failure itself.
     """
     messages: list[Message] = []
-    for index, signature in enumerate(call.request.errbacks or ()):
-        task = call.app.tasks.get(signature["task"])
+    for index, signature in enumerate(request.errbacks or ()):
+        plain = signature.get("subtask_type") is None
+        task = source.app.tasks.get(signature["task"]) if plain else None
         try:
             if task is not None and takes_details(task, signature):
-                _call_errback(task, signature, call, outcome)
+                _call_errback(task, signature, (request, exc, traceback))
             else:
-                messages.append(_follow_up(call, signature, (call.id,), f"errback:{index}", {}))
-        except BaseException as exc:
+                messages += follow(source, signature, (source.id,), f"errback:{index}").messages
+        except BaseException as error:
             logger.exception(
                 "the errback %s of %s[%s] failed with %s",
                 signature["task"],
-                call.traits.name,
-                call.id,
-                type(exc).__name__,
+                request.task,
+                source.id,
+                type(error).__name__,
             )
     return messages
 
@@ -195,28 +245,50 @@ def takes_details(task: Any, signature: Mapping[str, Any]) -> bool:
     return positional - given > 1
 
 
-def _call_errback(task: Any, signature: Mapping[str, Any], call: Call, outcome: Outcome) -> None:
-    details = () if signature.get("immutable") else (call.request, outcome.exc, outcome.traceback)
-    task(*details, *(signature.get("args") or ()), **(signature.get("kwargs") or {}))
+def _call_errback(task: Any, signature: Mapping[str, Any], details: tuple[Any, ...]) -> None:
+    given = () if signature.get("immutable") else details
+    task(*given, *(signature.get("args") or ()), **(signature.get("kwargs") or {}))
 
 
-def _fail_chain(call: Call, outcome: Outcome) -> None:
-    """Give every later step of the chain the failure, so that nobody waits for it (Celery: the same).
+def _fail_chain(call: Call, outcome: Outcome) -> tuple[list[Message], list[Part]]:
+    """End the later steps of the chain: nobody is to wait for them, and chords that count on them hear of it.
 
-    Stored directly: a terminal state never changes, so that repeating it does no harm.
+    Their states are stored by a message, which is sent in one step with this outcome: should this run not count after
+    all, they have not ended.
     """
-    store = call.app.store
-    if store is None:
-        return
-    now = call.clock.now()
-    asker = call.request.reply_to or ""
-    records = [
-        record_of(call.app, step_id, states.FAILURE, outcome.exc, now=now, traceback=outcome.traceback, reply_to=asker)
-        for step_id in ((step.get("options") or {}).get("task_id") for step in reversed(call.request.chain or ()))
-        if step_id
-    ]
-    try:
-        if records:
-            store.put(records, now)
-    except Exception as exc:
-        logger.exception("cannot store the failure of the steps that follow %s: %s", call.id, type(exc).__name__)
+    request = call.request
+    steps = [full(step) for step in reversed(request.chain)]
+    members = doomed(steps).memberships
+    parts = failed_parts(call.app, members, outcome.exc, content_type_of(request))
+    if call.app.store is None:
+        return [], parts
+    return [fail_message(source_of(call), steps, outcome.exc, outcome.traceback, request=request)], parts
+
+
+def fail_message(
+    source: Source,
+    steps: Sequence[Mapping[str, Any]],
+    exc: BaseException | None,
+    traceback: str | None = None,
+    *,
+    request: Any,
+    errbacks: bool = False,
+) -> Message:
+    """Return the message of `umbel.fail`, which gives a failure to steps that will never run.
+
+    With `errbacks` it also calls those of the request: for ends that no executor concludes.
+    """
+    details: dict[str, Any] = {"traceback": traceback, "reply_to": request.reply_to}
+    if errbacks:
+        details["request"] = {
+            name: getattr(request, name)
+            for name in ("id", "task", "root_id", "parent_id", "group", "errbacks", "retries", "args", "kwargs")
+        }
+    return flow_message(
+        source.app,
+        "umbel.fail",
+        (list(steps), None if exc is None else fields_of(source.app.conf, exc), details),
+        task_id=source.id_at("fail"),
+        root_id=source.root_id,
+        serializer=serializer_of(content_type_of(request)),
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from umbel.core import states
@@ -27,6 +27,8 @@ class Kind(enum.StrEnum):
     TIMEOUT = "timeout"
     #: The process that ran it died.
     LOST = "lost"
+    #: Others go on under its id (`Task.replace`), or it was umbel's own and ends by what it sends.
+    REPLACED = "replaced"
 
 
 @dataclass
@@ -42,8 +44,6 @@ class Outcome:
     runtime: float = 0.0
     #: The follow-up of a RETRY, ready to be published.
     retry: Any = None
-    #: Messages of callbacks and chain steps that the run wants to be published when it is settled.
-    publish: list[Any] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,7 @@ _TABLE: dict[Kind, Effects] = {
     Kind.REVOKED: Effects(states.REVOKED, End.DONE, errbacks=True),
     Kind.TIMEOUT: Effects(states.FAILURE, End.DONE, errbacks=True),
     Kind.LOST: Effects(states.FAILURE, End.DONE, errbacks=True),
+    Kind.REPLACED: Effects(None, End.DONE),
 }
 
 _LATE_LOST = Effects(None, End.CRASHED)

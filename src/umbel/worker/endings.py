@@ -1,9 +1,13 @@
-"""How a task ends when no executor is left to conclude it: its state is stored, its handlers are not called."""
+"""How a task ends when no executor is left to conclude it: its state is stored, its handlers are not called.
+
+What follows it hears of it all the same: its chord at once, errbacks and later steps by a task of umbel's own.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+from umbel.app.conclusions import consequences
 from umbel.app.records import record_of
 from umbel.core import states
 from umbel.core.errors import NotRegistered, TaskRevokedError, TimeLimitExceeded, WorkerLostError
@@ -28,9 +32,17 @@ def plain_ending(
 ) -> Settlement:
     """Return the settlement of a verdict without handlers; `dead` keeps the message among the dead letters."""
     state, error, end = _ENDINGS.get(verdict, _ENDINGS["lost"])
+    exc = error(text)
     record = None
     if app.store is not None:
-        record = record_of(app, delivery.id, state, error(text), now=now, reply_to=reply_to_of(delivery.head))
+        record = record_of(app, delivery.id, state, exc, now=now, reply_to=reply_to_of(delivery.head))
+    others = consequences(app, delivery, exc, state)
     return Settlement(
-        delivery.tag, delivery.token, End.DEAD if dead else end, record, reason=f"{verdict or 'lost'}: {text}"
+        delivery.tag,
+        delivery.token,
+        End.DEAD if dead else end,
+        record,
+        others.publish,
+        reason=f"{verdict or 'lost'}: {text}",
+        parts=others.parts,
     )

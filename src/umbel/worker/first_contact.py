@@ -14,13 +14,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from umbel.app.flow_queue import flow_queue
 from umbel.core.errors import EngineBusy, OperationalError, StorageFull
 from umbel.core.queues import Broadcast
 from umbel.engine.reaching import is_unreachable
 from umbel.worker.options import WorkerOptions
 from umbel.worker.service import Troubles
 
-__all__ = ["reach"]
+__all__ = ["consumed", "reach"]
 
 logger = logging.getLogger("umbel.worker")
 
@@ -36,7 +37,7 @@ def reach(app: Any, options: WorkerOptions, *, sleep: Callable[[float], None] = 
     to wait. Then lets go of connections: what is forked opens its own.
     """
     troubles = Troubles()
-    queues = [app.amqp.queues[name] for name in options.queues]
+    queues = [app.amqp.queues[name] for name in consumed(app, options)]
     # A copy of a Broadcast is made by the process that consumes it: where that is spawned, it is another one.
     queues = [replace(queue, no_declare=True) if isinstance(queue, Broadcast) else queue for queue in queues]
     _patiently(lambda: app.broker.declare(queues), app.conf, troubles, sleep)
@@ -46,6 +47,12 @@ def reach(app: Any, options: WorkerOptions, *, sleep: Callable[[float], None] = 
     _say_durability(app)
     if app.engine.caps.clock == "server":
         app.close()
+
+
+def consumed(app: Any, options: WorkerOptions) -> tuple[str, ...]:
+    """Return the queues that a worker reads: its own, and the one of umbel's own tasks."""
+    flow = flow_queue(app).name
+    return options.queues if flow in options.queues else (*options.queues, flow)
 
 
 def _patiently(call: Callable[[], object], conf: Any, troubles: Troubles, sleep: Callable[[float], None]) -> None:

@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 from umbel.app import signals
+from umbel.app.builtin_tasks import is_quiet
 from umbel.core.errors import OperationalError
 from umbel.core.message import Delivery
 from umbel.core.queues import Broadcast
@@ -16,6 +17,7 @@ from umbel.engine.seam import Lease
 from umbel.worker.consumer import Consumer
 from umbel.worker.crew import Crew
 from umbel.worker.feeder import Feeder
+from umbel.worker.first_contact import consumed
 from umbel.worker.heartbeat import Heartbeat
 from umbel.worker.link import Link
 from umbel.worker.options import WorkerOptions
@@ -44,7 +46,8 @@ def build_consumer(
     gc.set_threshold(_GC_THRESHOLD, 20, 50)
     clock = SYSTEM_CLOCK
     broker, store = app.broker, app.store
-    lease = Lease(options.queues, owner, 0, options.lease)
+    queues = consumed(app, options)
+    lease = Lease(queues, owner, 0, options.lease)
     shape = SHAPES.get(options.pool)
     async_limit = options.async_concurrency if shape is None else shape(options.concurrency)[1]
     # A thread cannot give back what waits behind its task, so nothing ever does.
@@ -69,7 +72,7 @@ def build_consumer(
         consumer.remote = RemoteControl(consumer, app.bus)
         consumer.remote.troubles = feeder.troubles
     heartbeat.troubles = feeder.troubles
-    feeder.rebuild = lambda: broker.declare([app.amqp.queues[name] for name in options.queues])
+    feeder.rebuild = lambda: broker.declare([app.amqp.queues[name] for name in queues])
     consumer.left = lambda: _remove_copies(app, options.queues)
     if app.engine.caps.clock == "server":
         consumer.watchdog = Watchdog(broker, feeder, clock)
@@ -95,6 +98,8 @@ def _was_started(session: str, slot: int, number: int) -> bool:
 
 def _announce_received(delivery: Delivery) -> None:
     """Celery: the line of `celery.worker.strategy`, and the signal in the main process."""
+    if is_quiet(delivery.task):
+        return
     if task_logger.isEnabledFor(logging.INFO):
         extra = {"task_id": delivery.id, "task_name": delivery.task}
         task_logger.info("Task %s[%s] received", delivery.task, delivery.id, extra=extra)

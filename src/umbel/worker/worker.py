@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from umbel.app import signals
+from umbel.app.flow_queue import flow_queue_name
 from umbel.app.log import set_process_name
 from umbel.core.errors import ImproperlyConfigured, NotSupportedError
 from umbel.worker.first_contact import reach
@@ -199,7 +200,7 @@ def queues_of(app: Any, select: Sequence[str] | None, exclude: Sequence[str] | N
         queues.select(list(select))
     if exclude:
         queues.deselect(list(exclude))
-    names = tuple(queues.consume_from)
+    names = tuple(name for name in queues.consume_from if select or name != flow_queue_name(app))
     if not names:
         raise ImproperlyConfigured("no queue is left to consume: -X excludes every queue that is configured")
     return names

@@ -1,0 +1,32 @@
+"""Tasks that every app has: umbel's own, and those of Celery that messages of its programs name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from umbel.app.flow_tasks import FLOW_TASKS
+
+__all__ = ["add_builtin_tasks", "is_builtin", "is_quiet"]
+
+#: How the names of tasks begin that belong to the machinery.
+_PREFIXES = ("umbel.", "celery.")
+
+
+def is_builtin(name: str) -> bool:
+    """Tell whether a task is part of the machinery: lists of tasks leave it out."""
+    return name.startswith(_PREFIXES)
+
+
+def is_quiet(name: str) -> bool:
+    """Tell whether the log says nothing of a task as long as all goes well."""
+    return name.startswith("umbel.")
+
+
+def add_builtin_tasks(app: Any, registry: dict[str, Any]) -> None:
+    """Register the tasks for an app, except those whose names it has taken itself."""
+    for cls in FLOW_TASKS:
+        if cls.name not in registry:
+            made: Any = type(cls.__qualname__, (cls,), {"app": app, "abstract": False, "__module__": cls.__module__})
+            task = made()
+            task.__dict__["app"] = app
+            registry[task.name] = task

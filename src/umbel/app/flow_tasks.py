@@ -1,0 +1,308 @@
+"""umbel's own tasks of workflows: they join chords, go on with stored pieces, and end what will never run.
+
+They run in executors like all tasks, late acknowledged, and each may run twice without harm: what they send has ids
+that are always the same, and states that are final do not change.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from umbel.app import exceptions_io
+from umbel.app import request as requests
+from umbel.app.canvas_door import load
+from umbel.app.flow_queue import derived_id, flow_message
+from umbel.app.following import Source, follow, full
+from umbel.app.handover import HandedOver
+from umbel.app.parts import content_type_of, decode_part
+from umbel.app.records import record_of
+from umbel.app.settlement import call_errbacks, failed_parts
+from umbel.app.task import Task
+from umbel.core import states
+from umbel.core.errors import ChordError, OperationalError
+from umbel.core.flow.dooming import Doomed, doomed
+from umbel.core.flow.shape import Kind, Sig, kind_of, list_of, tasks_of
+from umbel.core.message import End
+
+__all__ = ["FLOW_TASKS", "FlowTask"]
+
+logger = logging.getLogger("celery.worker")
+
+#: How long one of these tasks waits when broker or store are away (seconds).
+_PAUSE = 1.0
+
+
+class FlowTask(Task[Any, Any]):
+    """Base: acknowledged late, without limits and results of its own, untouched by annotations."""
+
+    abstract = True
+    acks_late = True
+    acks_on_failure = True
+    acks_on_timeout = False
+    reject_on_worker_lost = True
+    retry_on_worker_lost = False
+    ignore_result = True
+    store_errors_even_if_ignored = False
+    track_started = False
+    rate_limit = None
+    trail = False
+    typing = False
+
+    def abandon(self, request: requests.Context) -> HandedOver:
+        """Say what follows where this task cannot be run, since its process died of it again and again."""
+        return HandedOver("given up")
+
+
+def _again(exc: OperationalError) -> HandedOver:
+    """Put the message back for a moment: broker or store cannot be used now."""
+    return HandedOver(f"put off: {exc}", end=End.REQUEUE, due=time.time() + _PAUSE, quiet=True)
+
+
+# --- chords -----------------------------------------------------------------------------------------------
+
+
+class Join(FlowTask):
+    """The header of a chord is complete: sends the body with the values, or ends it with the first failure."""
+
+    name = "umbel.join"
+
+    def run(self, group: str, chord: dict[str, Any]) -> None:
+        """Read the parts of `group` and go on with `chord`, the signature of the body or the stub of it."""
+        try:
+            raise self._join(group, chord, errbacks=True)
+        except OperationalError as exc:
+            raise _again(exc) from exc
+
+    def abandon(self, request: requests.Context) -> HandedOver:
+        """End the body without its errbacks, one of which is probably what ends processes."""
+        group, chord = request.args
+        return _fail_body(self, group, chord, ChordError("Callback error: joining the header failed"), errbacks=False)
+
+    def _join(self, group: str, chord: dict[str, Any], *, errbacks: bool) -> HandedOver:
+        payloads = self.app.store.joined([group]).get(group)
+        if payloads is None:
+            return HandedOver("the group has been joined", quiet=True)
+        try:
+            ended = [decode_part(self.app.conf, payload) for payload in payloads]
+            failed = next((one for one in ended if one.state in states.PROPAGATE_STATES), None)
+            if failed is None and self._was_sent(chord):
+                return HandedOver("the body has run", [_forget(self.app, group)], quiet=True)
+            if failed is None:
+                return self._send(group, chord, [one.value for one in ended], ended[-1].id if ended else None)
+            error = ChordError(f"Dependency {failed.id} raised {failed.value!r}")
+        except OperationalError:
+            raise
+        except Exception as exc:  # noqa: BLE001 - whatever is wrong with the body is how it ends
+            error = ChordError(f"Callback error: {exc!r}")
+        return _fail_body(self, group, chord, error, errbacks=errbacks)
+
+    def _was_sent(self, chord: Mapping[str, Any]) -> bool:
+        """Tell whether this message, which has been delivered before, has done its work and the body has ended."""
+        body = (chord.get("options") or {}).get("task_id")
+        job = self.request._job
+        if job is None or job.token < 2 or not body:
+            return False
+        record = self.app.store.get([body], time.time()).get(body)
+        return record is not None and record.state in states.READY_STATES
+
+    def _send(self, group: str, chord: dict[str, Any], values: list[Any], last: str | None) -> HandedOver:
+        root = self.request.root_id
+        source = Source(self.app, group, root_id=root, parent_id=last)
+        # What is sent from here comes from the header's last member, not from this task.
+        token = requests.push(self, requests.Context(id=last, root_id=root, called_directly=False))
+        try:
+            sent = follow(source, full(chord), (values,), "body")
+        finally:
+            requests.pop(token)
+        return HandedOver("joined", [*sent.messages, _forget(self.app, group)], quiet=True)
+
+
+def _forget(app: Any, group: str) -> Any:
+    return flow_message(app, "umbel.forget", ([group],), task_id=derived_id(group, 0, "forget"))
+
+
+class Forget(FlowTask):
+    """The body of a chord is sent: its parts can go."""
+
+    name = "umbel.forget"
+
+    def run(self, groups: list[str]) -> None:
+        """Close the groups; late repeats of members find them closed until results expire."""
+        try:
+            self.app.store.forget_groups(groups, _expires(self.app, time.time()))
+        except OperationalError as exc:
+            raise _again(exc) from exc
+        raise HandedOver("forgotten", quiet=True)
+
+
+def _expires(app: Any, now: float) -> float:
+    kept = app.conf.result_expires
+    return now + kept if kept else 0.0
+
+
+def _fail_body(
+    task: FlowTask, group: str, chord: Mapping[str, Any], error: ChordError, *, errbacks: bool
+) -> HandedOver:
+    """End the body of a chord and all that follows it."""
+    app, request = task.app, task.request
+    found = _all_doomed(app, [full(chord)])
+    now = time.time()
+    _store_failures(app, found.ids, error, None, now)
+    publish = []
+    if errbacks:
+        for one in _failing(app, full(chord)):
+            options = one.get("options") or {}
+            links = list_of(options.get("link_error"))
+            if not links:
+                continue
+            task_id = options.get("task_id") or group
+            asked = requests.Context(
+                {**one, "id": task_id, "errbacks": links, "delivery_info": {}, "root_id": request.root_id}
+            )
+            source = Source(app, task_id, root_id=request.root_id or task_id, parent_id=task_id)
+            publish += call_errbacks(source, asked, error, None)
+    parts = failed_parts(app, found.memberships, error, content_type_of(request))
+    return HandedOver("the chord failed", [*publish, _forget(app, group)], parts, quiet=True)
+
+
+def _failing(app: Any, chord: Sig) -> Iterable[Sig]:
+    """Give the tasks of a body that would have begun: their errbacks are called."""
+    kind = kind_of(chord)
+    if chord["task"] == "umbel.resume":
+        chord, _ = load(app, chord)
+        kind = kind_of(chord)
+    if kind is Kind.GROUP:
+        for member in tasks_of(chord):
+            yield from _failing(app, full(member))
+    elif kind is Kind.CHAIN:
+        yield from [full(step) for step in list_of(tasks_of(chord))[:1]]
+    else:
+        yield chord
+
+
+# --- what will never run ----------------------------------------------------------------------------------
+
+
+class Fail(FlowTask):
+    """A task has failed: gives the failure to the steps that were to follow it."""
+
+    name = "umbel.fail"
+
+    def run(self, steps: list[dict[str, Any]], error: Any, details: dict[str, Any]) -> None:
+        """Store the failure of all steps; `details` has a request whose errbacks are to be called too."""
+        exc = exceptions_io.from_dict(error) if error is not None else None
+        publish = []
+        try:
+            _mark(self.app, steps, exc, details)
+            asked = details.get("request")
+            if asked:
+                source = Source(self.app, asked["id"], root_id=asked["root_id"] or asked["id"], parent_id=asked["id"])
+                context = requests.Context({**asked, "delivery_info": {}})
+                publish = call_errbacks(source, context, exc, details.get("traceback"))
+        except OperationalError as trouble:
+            raise _again(trouble) from trouble
+        raise HandedOver("failed", publish, quiet=True)
+
+    def abandon(self, request: requests.Context) -> HandedOver:
+        """Store the failures; errbacks are left out."""
+        steps, error, details = request.args
+        exc = exceptions_io.from_dict(error) if error is not None else None
+        _mark(self.app, steps, exc, details)
+        return HandedOver("failed")
+
+
+def _mark(app: Any, steps: list[dict[str, Any]], exc: Exception | None, details: Mapping[str, Any]) -> None:
+    found = _all_doomed(app, [full(step) for step in steps])
+    _store_failures(app, found.ids, exc, details.get("traceback"), time.time(), details.get("reply_to") or "")
+
+
+def _all_doomed(app: Any, sigs: list[Sig]) -> Doomed:
+    """Like `doomed`, with the pieces of stubs read from the store."""
+    ids: dict[str, None] = {}
+    found = doomed(sigs)
+    memberships = found.memberships
+    ids.update(dict.fromkeys(found.ids))
+    stubs = list(found.stubs)
+    while stubs:
+        try:
+            piece, following = load(app, stubs.pop())
+        except OperationalError:
+            raise
+        except Exception as exc:  # noqa: BLE001 - the piece is gone: what can be told is told
+            logger.warning("the rest of a workflow cannot be read, so its tasks get no state: %s", type(exc).__name__)
+            continue
+        more = doomed([piece, *([] if following is None else [following])])
+        ids.update(dict.fromkeys(more.ids))
+        stubs += more.stubs
+    return Doomed(tuple(ids), memberships, ())
+
+
+def _store_failures(
+    app: Any, ids: Iterable[str], exc: BaseException | None, traceback: str | None, now: float, reply_to: str = ""
+) -> None:
+    if app.store is None:
+        return
+    records = [record_of(app, one, states.FAILURE, exc, now=now, traceback=traceback, reply_to=reply_to) for one in ids]
+    for start in range(0, len(records), 1000):
+        app.store.put(records[start : start + 1000], now)
+
+
+# --- pieces -----------------------------------------------------------------------------------------------
+
+
+class Resume(FlowTask):
+    """What a stub is to workers that do not know stubs: goes on with the piece that the store keeps."""
+
+    name = "umbel.resume"
+    #: A piece that is gone is a failure that somebody waits for.
+    ignore_result = False
+
+    def run(self, *given: Any) -> None:
+        """Send the piece named by the last argument with the values before it."""
+        *values, key = given
+        request = self.request
+        stub = {**_STUB, "args": [key]}
+        source = Source(
+            self.app,
+            request.id,
+            request._job.generation if request._job is not None else 0,
+            (request.replaced_task_nesting or 0) + 1,
+            request.root_id,
+            request.parent_id,
+        )
+        token = requests.push(self, requests.Context(id=request.parent_id, root_id=request.root_id))
+        try:
+            sent = follow(source, stub, tuple(values), "resume", list(request.chain or ()))
+        except OperationalError as exc:
+            raise _again(exc) from exc
+        finally:
+            requests.pop(token)
+        raise HandedOver("resumed", renewed(sent.messages, request), quiet=True)
+
+
+_STUB: dict[str, Any] = {
+    "task": "umbel.resume",
+    "kwargs": {},
+    "options": {},
+    "subtask_type": None,
+    "immutable": False,
+}
+
+
+def renewed(messages: Iterable[Any], request: requests.Context) -> list[Any]:
+    """Return messages with those under the id of the running call told apart from its own message."""
+    generation = request._job.generation + 1 if request._job is not None else 1
+    return [
+        msgspec.structs.replace(message, generation=max(message.generation, generation))
+        if message.id == request.id
+        else message
+        for message in messages
+    ]
+
+
+FLOW_TASKS: tuple[type[FlowTask], ...] = (Join, Forget, Fail, Resume)

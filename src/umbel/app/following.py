@@ -1,0 +1,147 @@
+"""Messages that follow from the end of a task: callbacks, the next step of a chain, errbacks, and umbel's own tasks.
+
+Their ids are derived from the task that ended, so that a run which is repeated sends the same messages again.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from umbel.app.canvas_door import load, messages
+from umbel.app.flow_queue import derived_id
+from umbel.core.errors import NotSupportedError, OperationalError
+from umbel.core.flow.freezing import freeze
+from umbel.core.flow.shape import Kind, Sig, body_of, header_group, kind_of, list_of, tasks_of
+from umbel.core.flow.stubs import is_stub
+from umbel.core.message import Message
+
+__all__ = ["Followers", "Source", "follow", "full", "result_tuple"]
+
+#: Pauses between attempts to tell the store how large a group is (seconds).
+_PAUSES = (0.1, 0.3, 1.0, 2.0)
+
+
+class Source(NamedTuple):
+    """What messages follow from: the task that ended, which run of it, and what is handed down."""
+
+    app: Any
+    id: str
+    generation: int = 0
+    #: How often the task has been replaced: a replacement sends messages of its own.
+    nesting: int = 0
+    root_id: str | None = None
+    parent_id: str | None = None
+    priority: int | None = None
+
+    def id_at(self, position: str) -> str:
+        """Return the id of the message at a position."""
+        place = f"{position}@{self.nesting}" if self.nesting else position
+        return derived_id(self.id, self.generation, place)
+
+    def ids_at(self, position: str) -> Callable[[], str]:
+        """Return what gives the ids of several messages at a position, in the same order each time."""
+        numbers = itertools.count()
+        return lambda: self.id_at(f"{position}/{next(numbers)}")
+
+
+class Followers(NamedTuple):
+    """Messages to be sent, and the child that they are of the task that ended (Celery's result tuple)."""
+
+    messages: list[Message]
+    child: Any
+
+
+def follow(
+    source: Source, signature: Sig, values: tuple[Any, ...], position: str, rest: Sequence[Sig] = ()
+) -> Followers:
+    """Return what has to be sent so that a signature runs with `values` in front of its arguments.
+
+    `rest` is what follows it, reversed as in a message; both may be stubs of pieces that the store keeps. Groups that
+    this opens are announced to the store. Raises what building raises, and OperationalError where the store is away.
+    """
+    app, signature = source.app, full(signature)
+    if is_stub(signature):
+        signature, following = load(app, signature)
+        rest = [*rest, *([] if following is None else [following])]
+    if kind_of(signature) is Kind.TASK:
+        message = _single(source, signature, values, position, rest)
+        return Followers([message], ((message.id, None), None))
+    frozen = freeze(signature, source.ids_at(position))
+    options: dict[str, Any] = {"root_id": source.root_id, "parent_id": source.parent_id}
+    if rest:
+        options["chain"] = list(rest)
+    if source.priority is not None:
+        options["priority"] = source.priority
+    sent, sizes = messages(app, frozen, values, {}, options, ids=source.ids_at(f"{position}+"))
+    announce(app, sizes)
+    return Followers(sent, result_tuple(frozen))
+
+
+def _single(source: Source, signature: Sig, values: tuple[Any, ...], position: str, rest: Sequence[Sig]) -> Message:
+    """Build the message of one task, what nearly every follower is."""
+    app = source.app
+    options = {name: value for name, value in (signature.get("options") or {}).items() if value is not None}
+    options.setdefault("task_id", source.id_at(position))
+    options["root_id"], options["parent_id"] = source.root_id, source.parent_id
+    if source.priority is not None:
+        options.setdefault("priority", source.priority)
+    if rest:
+        options["chain"] = [*rest, *list_of(options.get("chain"))]
+    args = tuple(signature.get("args") or ())
+    if not signature.get("immutable"):
+        args = (*values, *args)
+    name = signature["task"]
+    message: Message = app.client.build(
+        app.tasks.get(name, name), args, dict(signature.get("kwargs") or {}), _known(options)
+    )
+    return message
+
+
+#: What Celery's canvas leaves among the options of a signature and a message does not carry.
+_FOREIGN = frozenset({"election"})
+
+
+def _known(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if name not in _FOREIGN}
+
+
+def announce(app: Any, sizes: Mapping[str, int]) -> None:
+    """Tell the store the sizes of groups whose members are about to be sent."""
+    if not sizes:
+        return
+    store = app.store
+    if store is None:
+        raise NotSupportedError("a chord needs a place for the results of its header: set result_backend")
+    for pause in (*_PAUSES, None):
+        try:
+            store.expect(sizes, time.time())
+        except OperationalError:
+            if pause is None:
+                raise
+            time.sleep(pause)
+        else:
+            return
+
+
+def full(sig: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a signature with every key that one has: messages of others may leave some out."""
+    return {"args": (), "kwargs": {}, "options": {}, "subtask_type": None, "immutable": False, **sig}
+
+
+def result_tuple(sig: Mapping[str, Any], parent: Any = None) -> Any:
+    """Return a frozen workflow as Celery's results keep it among the children of a task: `((id, parent), members)`."""
+    kind = kind_of(sig)
+    if kind is Kind.CHAIN:
+        for step in list_of(tasks_of(sig)):
+            parent = result_tuple(step, parent)
+        return parent
+    if kind is Kind.CHORD:
+        group, body = result_tuple(header_group(sig), parent), body_of(sig)
+        return group if body is None else result_tuple(body, group)
+    task_id = sig["options"].get("task_id")
+    if kind is Kind.GROUP:
+        return (task_id, parent), [result_tuple(member) for member in tasks_of(sig)]
+    return (task_id, parent), None

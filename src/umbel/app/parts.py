@@ -1,0 +1,180 @@
+"""What the members of a chord contribute to it: parts with Celery's payload, and the message that joins them.
+
+The message of `umbel.join` travels with every part. Whoever completes the group publishes it, once; what it does is
+in `umbel.app.flow_tasks`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from umbel.app import exceptions_io
+from umbel.app.flow_queue import derived_id, flow_message
+from umbel.core import compression, json_types, serialization, states
+from umbel.core.errors import BackendStoreError, DecodeError, EncodeError, NotSupportedError
+from umbel.core.message import Message, Part
+
+__all__ = [
+    "Ended",
+    "Place",
+    "content_type_of",
+    "decode_part",
+    "encode_part",
+    "fields_of",
+    "join_message",
+    "place_of",
+    "part_of",
+    "serializer_of",
+]
+
+_COMPRESSED = b"\x00celery-compressed\x00"
+#: Longest text of an exception that is kept where its arguments cannot be written.
+_SHORT_TEXT = 1024
+#: Messages of joins that are kept, since the members of a group follow each other.
+_MOST_KEPT = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The place of a task in the header of a chord; `chord` is the signature of the body."""
+
+    group: str
+    index: int | None
+    chord: Mapping[str, Any]
+    root_id: str | None = None
+    #: The mime type of the message that says so: whoever reads that one can read what follows from it.
+    content_type: str = serialization.JSON
+
+
+class Ended(NamedTuple):
+    """What a payload says: which task ended how, and its value or exception."""
+
+    id: str
+    state: str
+    value: Any
+
+
+def place_of(request: Any) -> Place | None:
+    """Return the place in a chord that a request speaks of; None where the call is in none."""
+    chord = request.chord
+    if chord is None or not request.group:
+        return None
+    return Place(request.group, request.group_index, chord, request.root_id, content_type_of(request))
+
+
+def content_type_of(request: Any) -> str:
+    """Return the mime type of the message that a request came in."""
+    head = request._head
+    return (head.content_type if head is not None else None) or serialization.JSON
+
+
+def serializer_of(content_type: str) -> str:
+    """Return the name of the serializer that writes a mime type."""
+    if content_type == serialization.JSON:
+        return "json"
+    named = (name for name in serialization.names() if serialization.content_type_of(name) == content_type)
+    return next(named, "json")
+
+
+def part_of(app: Any, place: Place, task_id: str, state: str, value: Any) -> Part:
+    """Return the part of a member that ended.
+
+    Raises EncodeError or BackendStoreError where its value cannot be stored, and NotSupportedError for a member that
+    has no index (senders before Celery 5.5).
+    """
+    if place.index is None:
+        raise NotSupportedError(
+            f"the message of {task_id} says that it belongs to a chord and not at which place: Celery numbers the "
+            "members since 5.5, update the program that sends it"
+        )
+    size = place.chord.get("chord_size")
+    return Part(
+        place.group,
+        place.index,
+        encode_part(app.conf, task_id, state, value),
+        size if isinstance(size, int) and not isinstance(size, bool) and size > 0 else None,
+        join_message(app, place),
+        task_id,
+    )
+
+
+def join_message(app: Any, place: Place) -> Message:
+    """Return the message that goes on once the header of a chord is complete: the same for all its members."""
+    kept: dict[str, tuple[Any, Message]] = app.__dict__.setdefault("_joins", {})
+    known = kept.get(place.group)
+    if known is not None and known[0] == place.chord:
+        return known[1]
+    message = flow_message(
+        app,
+        "umbel.join",
+        (place.group, place.chord),
+        task_id=derived_id(place.group, 0, "join"),
+        root_id=place.root_id,
+        serializer=serializer_of(place.content_type),
+    )
+    if len(kept) >= _MOST_KEPT:
+        kept.pop(next(iter(kept)), None)
+    kept[place.group] = (place.chord, message)
+    return message
+
+
+def encode_part(conf: Any, task_id: str, state: str, value: Any) -> bytes:
+    """Return the payload `[1, id, state, value]` as Celery's backends write it."""
+    if not isinstance(value, BaseException):
+        return _written(conf, task_id, state, value)
+    fields = fields_of(conf, value)
+    try:
+        return _written(conf, task_id, state, fields)
+    except (EncodeError, BackendStoreError):
+        short = {**fields, "exc_message": [exceptions_io.text_of(value)[:_SHORT_TEXT]]}
+        return _written(conf, task_id, state, short)
+
+
+def fields_of(conf: Any, exc: BaseException) -> dict[str, Any]:
+    """Return an exception as the fields that results keep of it."""
+
+    def writable(item: Any) -> bool:
+        try:
+            serialization.dumps(item, conf.result_serializer)
+        except Exception:  # noqa: BLE001 - `__json__` or `__reduce__` of the user's class
+            return False
+        return True
+
+    return exceptions_io.to_dict(exc, writable)
+
+
+def _written(conf: Any, task_id: str, state: str, value: Any) -> bytes:
+    payload = [1, task_id, state, value]
+    serializer: str = conf.result_serializer
+    data = json_types.dumps(payload) if serializer == "json" else serialization.dumps(payload, serializer).data
+    if len(data) > conf.result_max_bytes:
+        raise BackendStoreError(
+            f"the result of a chord's member takes {len(data)} bytes, more than result_max_bytes "
+            f"({conf.result_max_bytes}) allows: return the place where the data is kept, or raise the setting",
+            state=state,
+            task_id=task_id,
+        )
+    if conf.result_compression is None:
+        return data
+    packed, mime = compression.compress(data, conf.result_compression)
+    return b"%b%b\x00%b" % (_COMPRESSED, mime.encode(), packed)
+
+
+def decode_part(conf: Any, data: bytes) -> Ended:
+    """Return what a payload says, whoever wrote it; DecodeError where it cannot be read."""
+    if data.startswith(_COMPRESSED):
+        mime, _, packed = data[len(_COMPRESSED) :].partition(b"\x00")
+        data = compression.decompress(packed, mime.decode("ascii", "replace"), max_bytes=conf.result_max_bytes)
+    if data[:1] == b"[":
+        payload = json_types.loads(data)
+    else:
+        accept = serialization.accept_set(conf.result_accept_content or conf.accept_content)
+        payload = serialization.loads(data, serialization.content_type_of(conf.result_serializer), "binary", accept)
+    if not isinstance(payload, (list, tuple)) or len(payload) != 4:
+        raise DecodeError("a part of a chord is not a list of four")
+    _, task_id, state, value = payload
+    if state in states.EXCEPTION_STATES and value is not None:
+        value = exceptions_io.from_dict(value)
+    return Ended(str(task_id), str(state), value)
