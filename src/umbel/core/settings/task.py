@@ -132,13 +132,12 @@ _RUNNING: tuple[Setting, ...] = (
         "the method "
         "`annotate(task)`, the dotted path of either, or a list of these.",
     ),
-    unsupported(
+    works(
         "task_allow_error_cb_on_chord_header",
         "CELERY_ALLOW_ERROR_CB_ON_CHORD_HEADER",
         Kind.BOOL,
         False,
-        "Link the error callback of a chord to the tasks of its header too.",
-        do="link the error callback to each task of the header",
+        "Link the error callbacks of a chord to the tasks of its header too; otherwise its body alone has them.",
     ),
 )
 
@@ -216,6 +215,26 @@ _SENDING: tuple[Setting, ...] = (
         "Priority of messages, where neither call nor task says.",
         minimum=0,
         maximum=255,
+    ),
+    works(
+        "workflow_inline_limit",
+        "",
+        Kind.INT,
+        4096,
+        "How many bytes the messages of a workflow may repeat. What would repeat more (the later steps of a long chain, "
+        "a large body of a chord) is stored once beside the results, and a small signature that names it travels in its "
+        "place. 0: whenever that is smaller. None: never, so that Celery workers run the workflow without any umbel "
+        "worker.",
+        minimum=0,
+        optional=True,
+    ),
+    works(
+        "workflow_queue",
+        "",
+        Kind.TEXT,
+        None,
+        "Queue of umbel's own tasks that drive workflows, which every umbel worker consumes besides its own queues. "
+        "Unset: `task_default_queue` with `.umbel` behind it. The same for all workers that share a broker and queues.",
     ),
     works(
         "task_inherit_parent_priority",
