@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from umbel.core.errors import OperationalError
-from umbel.core.message import Delivery, End, Message, Record, Settlement
+from umbel.core.message import Delivery, End, Message, Part, Record, Settlement
 from umbel.core.queues import Queue
 from umbel.engine.clock import SYSTEM_CLOCK
 from umbel.engine.seam import Engine, Lease
@@ -202,6 +202,41 @@ def test_a_heartbeat_survives_a_broker_that_is_away(
     wait_until(lambda: beat.recovered, what="the first delivery after the failures")
     stop(beat.service)
     assert "the disk is away" in caplog.text
+
+
+def test_a_body_that_nobody_published_is_published_and_confirmed(
+    engine: Engine, wait_until: Callable[..., None]
+) -> None:
+    broker, store = engine.broker, engine.store
+    assert broker is not None
+    assert store is not None
+    now = time.time()
+    store.join([Part("lost", 0, b"", 1, sent("body")), Part("open", 0, b"", 2, sent("other"))], now - 60)
+    store.join([Part("fresh", 0, b"", 1, sent("later"))], now + 60)
+    beat = Beat(broker, store)
+    lease = Lease(("flow",), "me", 10, 30.0)
+    wait_until(lambda: broker.depth(["flow"], now)["flow"].ready, what="the body")
+    wait_until(lambda: not store.unconfirmed(now), what="the confirmation")
+    stop(beat.service)
+    assert [delivery.id for delivery in broker.lease(lease, now)] == ["body"]
+    assert [joined.group for joined in store.unconfirmed(now + 120)] == ["fresh"]
+
+
+def test_a_body_that_cannot_be_published_stays_unconfirmed_and_holds_up_no_other(
+    engine: Engine, caplog: pytest.LogCaptureFixture, wait_until: Callable[..., None]
+) -> None:
+    store = engine.store
+    assert store is not None
+    bodies = [sent("lost", exchange="nowhere"), sent("body")]
+    store.join([Part(body.id, 0, b"", 1, body) for body in bodies], time.time() - 60)
+    beat = Beat(engine.broker, store)
+    wait_until(lambda: "nowhere" in caplog.text, what="the trouble to be told")
+    stop(beat.service)
+    assert [joined.group for joined in store.unconfirmed(time.time())] == ["lost"]
+
+
+def sent(id_: str, exchange: str = "") -> Message:
+    return Message(id_, "umbel.join", "flow", b"{}", b"[]", exchange)
 
 
 # --- any service ---------------------------------------------------------------------------------------------

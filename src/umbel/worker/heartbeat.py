@@ -1,4 +1,4 @@
-"""Keeps this session's leases alive and takes over those of sessions that have died."""
+"""Keeps this session's leases alive and takes over what sessions and clients that have died left undone."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from umbel.worker.service import Service
 _RECOVER_LIMIT = 500
 #: Seconds between two sweeps of expired results.
 _EXPIRE_EVERY = 60.0
+#: Seconds after which whoever was told that a group is complete has surely published its body, or never will; the
+#: look for such groups is as often.
+_LATE = 10.0
 
 
 class Heartbeat(Service):
@@ -46,6 +49,7 @@ class Heartbeat(Service):
         self._recovered = recovered
         self._lost = lost
         self._next_expire = 0.0
+        self._next_late = 0.0
         self._born = clock.monotonic()
         #: While False nothing is recovered (the worker is shutting down).
         self.recovering = True
@@ -57,6 +61,7 @@ class Heartbeat(Service):
         while True:
             self._try(self._recover)
             self._try(self._expire)
+            self._try(self._publish_late)
             if self.stopping.wait(pause):
                 return
             if self._clock.monotonic() - beat >= self._interval:
@@ -95,3 +100,20 @@ class Heartbeat(Service):
         while self._store.expire(self._clock.now(), 1000) == 1000 and not self.stopping.is_set():
             continue
         self._next_expire = self._clock.monotonic() + _EXPIRE_EVERY
+
+    def _publish_late(self) -> None:
+        """Publish the bodies of groups whose completion was told to somebody who died before doing so."""
+        if self._store is None or not self.recovering or self._clock.monotonic() < self._next_late:
+            return
+        self._next_late = self._clock.monotonic() + _LATE
+        now = self._clock.now()
+        late = [
+            (joined.group, joined.body) for joined in self._store.unconfirmed(now - _LATE) if joined.body is not None
+        ]
+        if not late:
+            return
+        refusals = self._broker.publish([body for _, body in late], now)
+        refused = {refusal.index for refusal in refusals}
+        self._store.confirm([group for place, (group, _) in enumerate(late) if place not in refused])
+        for refusal in refusals:
+            raise refusal.error
