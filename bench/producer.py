@@ -4,7 +4,9 @@ Prints one JSON object. Actions: `enqueue` (no-ops in a loop), `results` (enqueu
 standard input and read a sample of the results in order), `latency` (one call at a time on an idle worker), `bulk`
 (many no-ops in one call), `threads` (no-ops in loops of 8 threads), `gather` (no-ops of an event loop, 100 at a
 time), `delayed` (many tasks due in a month), `countdown` (tasks due in 1 to 10 seconds, in no
-order), `large` (tasks with 100 KiB each), `bare` (no-ops in turn with the bare driver storing the same bytes).
+order), `large` (tasks with 100 KiB each), `chords`, `chains` (workflows of that many tasks, a few times), `group`
+(publishing a large group), `volume` (bytes of a chain of chords), `bare` (no-ops in turn with the bare driver storing
+the same bytes).
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import asyncio
 import importlib
 import json
 import os
+import resource
 import sys
 import threading
 import time
@@ -32,6 +35,9 @@ THREADS, TOGETHER = 8, 100
 TURNS = 10
 #: Coprime to any count that is not a multiple of it: a walk with this step visits every number once.
 STRIDE = 7_919
+#: How often a workflow is run; how many chords follow each other, and how many tasks each has.
+REPEATS = 5
+LENGTH, WIDTH = 20, 50
 
 
 def enqueue(app: ModuleType, count: int) -> dict[str, object]:
@@ -136,6 +142,65 @@ def large(app: ModuleType, count: int) -> dict[str, object]:
     return {}
 
 
+def chords(app: ModuleType, count: int) -> dict[str, object]:
+    """Run a chord a few times, the first one not counted; seconds each."""
+    return {"times": repeated(lambda: app.run_chord(count), count * (count + 1) // 2)}
+
+
+def chains(app: ModuleType, count: int) -> dict[str, object]:
+    """Run a chain a few times, the first one not counted; seconds each."""
+    return {"times": repeated(lambda: app.run_chain(count), count)}
+
+
+def repeated(run: Callable[[], object], expected: int) -> list[float]:
+    """How many seconds each run of several takes; what it gives has to be right."""
+    times = []
+    for _ in range(1 + REPEATS):
+        began = time.perf_counter()
+        value = run()
+        times.append(time.perf_counter() - began)
+        if value != expected:
+            raise SystemExit(f"wrong result: {value!r} instead of {expected!r}")
+    return times[1:]
+
+
+def group(app: ModuleType, count: int) -> dict[str, object]:
+    """Publish groups of two sizes; the pace of the large one, and megabytes that the process grows by meanwhile."""
+    app.send_group(1000)
+    before = resident()
+    began = time.perf_counter()
+    sent = app.send_group(count)
+    spent = time.perf_counter() - began
+    grown = resident() - before
+    assert len(sent) == count
+    return {"rate": count / spent, "grown": grown}
+
+
+def resident() -> float:
+    """Megabytes of memory that this process has needed at most."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def volume(app: ModuleType, count: int) -> dict[str, object]:
+    """Bytes to and from Redis for each task of a chain of chords, and for each plain task, results included."""
+    import redis
+
+    client = redis.Redis.from_url(os.environ["BENCH_URL"])
+
+    def moved() -> int:
+        said = client.info("stats")
+        return int(said["total_net_input_bytes"]) + int(said["total_net_output_bytes"])
+
+    app.read(app.send_add(0))
+    first = moved()
+    handles = [app.send_add(number) for number in range(count)]
+    for handle in handles:
+        app.read(handle)
+    middle = moved()
+    app.run_chords(LENGTH, WIDTH)
+    return {"plain": (middle - first) / count, "workflow": (moved() - middle) / (LENGTH * (WIDTH + 1))}
+
+
 def bare(app: ModuleType, count: int) -> dict[str, object]:
     """Enqueue no-ops with `delay()` and, in turn with that, as many messages with the bare driver."""
     app.send_noop()
@@ -180,7 +245,22 @@ def bare_rabbitmq(url: str) -> Callable[[], object]:
 
 ACTIONS = {
     action.__name__: action
-    for action in (enqueue, results, latency, bulk, threads, gather, delayed, countdown, large, bare)
+    for action in (
+        enqueue,
+        results,
+        latency,
+        bulk,
+        threads,
+        gather,
+        delayed,
+        countdown,
+        large,
+        chords,
+        chains,
+        group,
+        volume,
+        bare,
+    )
 }
 
 

@@ -68,6 +68,13 @@ _REDIS = (
     Bar("countdown_growth_mb", 3, at_least=False, of="umbel-redis"),
     Bar("large_per_s", 3, ("celery",), of="umbel-redis"),
     Bar("large_per_s", 1.3, ("huey-redis",), of="umbel-redis"),
+    Bar("chord_1000_ms", 1 / 30, ("celery",), at_least=False, of="umbel-redis"),
+    Bar("chord_1000_ms", 1 / 3, _RIVALS, at_least=False, of="umbel-redis"),
+    Bar("chain_100_ms", 1 / 8, ("celery",), at_least=False, of="umbel-redis"),
+    Bar("group_per_s", 60_000, of="umbel-redis"),
+    # A hundred thousand ids are kept for the result; the messages must not be.
+    Bar("group_growth_mb", 25, at_least=False, of="umbel-redis"),
+    Bar("workflow_of_plain", 2, at_least=False, of="umbel-redis"),
 )
 
 _RABBITMQ = (
@@ -127,5 +134,5 @@ def verdicts(results: Results) -> tuple[str, bool]:
         sign = "≥" if bar.at_least else "≤"
         than = f" × {bar.versus}{' of ' if bar.versus else ''}{SYSTEMS[best].title}" if best else ""
         word = "ok" if enough else "below"
-        lines.append(f"{word:>6}  {bar.of}: {bar.measure} {figure(reached)}{than} (bar {sign} {bar.limit:,g})")
+        lines.append(f"{word:>6}  {bar.of}: {bar.measure} {figure(reached)}{than} (bar {sign} {figure(bar.limit)})")
     return "\n".join(lines), good

@@ -7,7 +7,9 @@ was read.
 latency: one call at a time on an idle worker. bulk: publishing many in one call. footprint: start of the worker to
 its first task, memory, idle processor time. delayed: the worker's memory with a million delayed tasks waiting.
 countdown: tasks due in 1 to 10 s while a worker runs, how late they start and how much the worker grows. large: as
-drain, with a tenth as many tasks of 100 KiB each. bare: `delay()` beside redis-py, or py-amqp with
+drain, with a tenth as many tasks of 100 KiB each. chord, chain: a workflow of 1,000 or 100 tasks on an idle worker,
+from the call to the result. group: publishing 100,000 tasks in one call. volume: bytes to and from Redis for each task of
+a chain of 20 chords of 50. bare: `delay()` beside redis-py, or py-amqp with
 confirms, storing the same bytes.
 """
 
@@ -143,6 +145,41 @@ def countdown(bench: Bench, size: int) -> Numbers:
     return {"late_p50_ms": cuts[49] * 1000, "late_p99_ms": cuts[98] * 1000, "countdown_growth_mb": most - before}
 
 
+def chord(bench: Bench, _size: int) -> Numbers:
+    """Milliseconds of a chord: 1,000 additions and their sum."""
+    return {"chord_1000_ms": workflow(bench, "chords", 1000)}
+
+
+def chain(bench: Bench, _size: int) -> Numbers:
+    """Milliseconds of a chain of 100 additions."""
+    return {"chain_100_ms": workflow(bench, "chains", 100)}
+
+
+def workflow(bench: Bench, action: str, count: int) -> float:
+    """The median time of a workflow on an idle worker, in milliseconds."""
+    bench.results = True
+    with bench.worker():
+        times = bench.ask(action, count)["times"]
+    assert isinstance(times, list)
+    return statistics.median(float(item) for item in times) * 1000
+
+
+def group(bench: Bench, size: int) -> Numbers:
+    """Tasks a second that a group is published with; megabytes that this costs the publisher."""
+    bench.results = True
+    said = bench.ask("group", size * 5)
+    return {"group_per_s": number(said["rate"]), "group_growth_mb": number(said["grown"])}
+
+
+def volume(bench: Bench, _size: int) -> Numbers:
+    """Bytes for each task of a chain of 20 chords of 50, and how many times those of a plain task that is."""
+    bench.results = True
+    with bench.worker():
+        said = bench.ask("volume", 1000)
+    plain, each = number(said["plain"]), number(said["workflow"])
+    return {"workflow_bytes": each, "workflow_of_plain": each / plain}
+
+
 def bare(bench: Bench, size: int) -> Numbers:
     """How near `delay()` comes to the bare driver storing the same bytes, and the pace of that."""
     said = bench.ask("bare", size)
@@ -166,6 +203,10 @@ SCENARIOS: dict[str, Callable[[Bench, int], Numbers]] = {
     "delayed": delayed,
     "countdown": countdown,
     "large": large,
+    "chord": chord,
+    "chain": chain,
+    "group": group,
+    "volume": volume,
     "bare": bare,
     "calls": calls,
 }

@@ -12,6 +12,8 @@ EXECUTORS = "2"
 #: What is measured of systems on SQLite, on Redis, on RabbitMQ.
 _PLAIN = frozenset({"enqueue", "drain", "results", "latency", "footprint"})
 _ON_REDIS = frozenset({"enqueue", "drain", "results", "latency", "countdown", "large"})
+#: Workflows; of some systems only a part.
+_CANVAS = frozenset({"chord", "chain", "group", "volume"})
 _ON_RABBITMQ = frozenset({"enqueue", "drain", "latency"})
 
 _DRIVERS = ("redis==8.1.0", "hiredis==3.5.0")
@@ -86,7 +88,7 @@ CELERY = System(
         "--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "warning",
     ),
     server="redis",
-    scenarios=_PLAIN | _ON_REDIS,
+    scenarios=_PLAIN | _ON_REDIS | _CANVAS,
     place="celery",
 )  # fmt: skip
 
@@ -100,7 +102,7 @@ CELERY_RABBITMQ = replace(
 )
 
 UMBEL_REDIS = replace(
-    UMBEL, name="umbel-redis", title="umbel on Redis", server="redis", scenarios=_ON_REDIS | {"bulk", "bare"}
+    UMBEL, name="umbel-redis", title="umbel on Redis", server="redis", scenarios=_ON_REDIS | _CANVAS | {"bulk", "bare"}
 )
 
 UMBEL_RABBITMQ = replace(
@@ -118,7 +120,7 @@ HUEY_REDIS = System(
     ("huey==3.5.4", *_DRIVERS),
     _HUEY_WORKER,
     server="redis",
-    scenarios=_ON_REDIS,
+    scenarios=_ON_REDIS | {"chord", "chain"},
 )
 
 DRAMATIQ = System(
@@ -128,7 +130,7 @@ DRAMATIQ = System(
     ("dramatiq[rabbitmq,redis]==2.2.1", *_DRIVERS),
     ("{python}", "-m", "dramatiq", "dramatiq_app", "--processes", EXECUTORS, "--threads", "1"),
     server="redis",
-    scenarios=_ON_REDIS,
+    scenarios=_ON_REDIS | {"chord", "chain"},
     place="dramatiq",
     variables={"dramatiq_queue_prefetch": "128"},
 )

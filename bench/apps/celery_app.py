@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from celery import Celery
+from celery import Celery, chain, chord, group
 from tick import late as was_late
 from tick import tick
 
@@ -44,6 +44,13 @@ def add(left: int, right: int) -> int:
     return left + right
 
 
+@app.task
+def total(values: list[int]) -> int:
+    """Add up the results of others."""
+    tick()
+    return sum(values)
+
+
 def send_noop() -> object:
     """Enqueue one task whose result nobody wants."""
     return noop.delay()
@@ -67,3 +74,24 @@ def send_large(data: str) -> None:
 def read(handle: object) -> object:
     """Wait for the result of a handle."""
     return handle.get(timeout=60)  # type: ignore[attr-defined]
+
+
+def run_chord(count: int) -> object:
+    """Add so many times, then add up; returns the sum."""
+    return chord(add.s(number, 1) for number in range(count))(total.s()).get(timeout=120)
+
+
+def run_chain(count: int) -> object:
+    """Add one to what the step before gives, so many times; returns the last value."""
+    return chain(add.s(0, 1), *(add.s(1) for _ in range(count - 1)))().get(timeout=120)
+
+
+def send_group(count: int) -> object:
+    """Enqueue a group without waiting for it."""
+    return group(add.s(number, 1) for number in range(count)).apply_async()
+
+
+def run_chords(length: int, width: int) -> object:
+    """One chord after the other; returns the last sum."""
+    step = [add.si(number, 1) for number in range(width)]
+    return chain(*(chord(step, total.si([number])) for number in range(length)))().get(timeout=300)

@@ -68,3 +68,14 @@ def send_large(data: str) -> None:
 def read(handle: object) -> object:
     """Wait for the result of a handle."""
     return handle.get_result(block=True, timeout=60_000)  # type: ignore[attr-defined]
+
+
+def run_chord(count: int) -> object:
+    """Add so many times, then add up; returns the sum. A callback would not be given the results."""
+    return sum(dramatiq.group(add.message(number, 1) for number in range(count)).run().get_results(block=True))
+
+
+def run_chain(count: int) -> object:
+    """Add one to what the step before gives, so many times; returns the last value."""
+    steps = [add.message(0, 1), *(add.message(1) for _ in range(count - 1))]
+    return dramatiq.pipeline(steps).run().get_result(block=True, timeout=60_000)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from huey import RedisHuey, SqliteHuey
+from huey import RedisHuey, SqliteHuey, group
 from tick import late as was_late
 from tick import tick
 
@@ -42,6 +42,13 @@ def add(left: int, right: int) -> int:
     return left + right
 
 
+@huey.task()
+def total(values: list[int]) -> int:
+    """Add up the results of others."""
+    tick()
+    return sum(values)
+
+
 def send_noop() -> object:
     """Enqueue one task whose result nobody wants."""
     return noop()
@@ -67,3 +74,16 @@ def read(handle: object) -> object:
     if ON_REDIS:
         return handle.get(blocking=True, timeout=60)  # type: ignore[attr-defined]
     return handle.get(blocking=True, timeout=60, max_delay=0.001)  # type: ignore[attr-defined]
+
+
+def run_chord(count: int) -> object:
+    """Add so many times, then add up; returns the sum."""
+    return read(huey.enqueue(group([add.s(number, 1) for number in range(count)]).then(total)))
+
+
+def run_chain(count: int) -> object:
+    """Add one to what the step before gives, so many times; returns the last value."""
+    pipeline = add.s(0, 1)
+    for _ in range(count - 1):
+        pipeline = pipeline.then(add, 1)
+    return huey.enqueue(pipeline).get(blocking=True, timeout=60)[-1]

@@ -7,7 +7,7 @@ import os
 from tick import late as was_late
 from tick import tick
 
-from umbel import Umbel
+from umbel import Umbel, chain, chord, group
 
 URL = os.environ["BENCH_URL"]
 app = Umbel("bench", broker=URL, backend=os.environ["BENCH_RESULT_URL"])
@@ -36,6 +36,13 @@ def add(left: int, right: int) -> int:
     """Say that it ran, and give a result."""
     tick()
     return left + right
+
+
+@app.task
+def total(values: list[int]) -> int:
+    """Add up the results of others."""
+    tick()
+    return sum(values)
 
 
 def send_noop() -> object:
@@ -71,3 +78,24 @@ def send_large(data: str) -> None:
 def read(handle: object) -> object:
     """Wait for the result of a handle."""
     return handle.get(timeout=60)  # type: ignore[attr-defined]
+
+
+def run_chord(count: int) -> object:
+    """Add so many times, then add up; returns the sum."""
+    return chord(add.s(number, 1) for number in range(count))(total.s()).get(timeout=120)
+
+
+def run_chain(count: int) -> object:
+    """Add one to what the step before gives, so many times; returns the last value."""
+    return chain(add.s(0, 1), *(add.s(1) for _ in range(count - 1)))().get(timeout=120)
+
+
+def send_group(count: int) -> object:
+    """Enqueue a group without waiting for it."""
+    return group(add.s(number, 1) for number in range(count)).apply_async()
+
+
+def run_chords(length: int, width: int) -> object:
+    """One chord after the other; returns the last sum."""
+    step = [add.si(number, 1) for number in range(width)]
+    return chain(*(chord(step, total.si([number])) for number in range(length)))().get(timeout=300)
