@@ -8,9 +8,8 @@ latency: one call at a time on an idle worker. bulk: publishing many in one call
 its first task, memory, idle processor time. delayed: the worker's memory with a million delayed tasks waiting.
 countdown: tasks due in 1 to 10 s while a worker runs, how late they start and how much the worker grows. large: as
 drain, with a tenth as many tasks of 100 KiB each. chord, chain: a workflow of 1,000 or 100 tasks on an idle worker,
-from the call to the result. group: publishing 100,000 tasks in one call. volume: bytes to and from Redis for each task of
-a chain of 20 chords of 50. bare: `delay()` beside redis-py, or py-amqp with
-confirms, storing the same bytes.
+from the call to the result. group: publishing 100,000 tasks in one call. volume: bytes to and from Redis for each
+task of a chain of 20 chords of 50. bare: `delay()` beside redis-py, or py-amqp with confirms, storing the same bytes.
 """
 
 from __future__ import annotations
