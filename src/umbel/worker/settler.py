@@ -41,6 +41,7 @@ class Settler(Service):
         self._waiting: list[Settlement] = []
         self._changed = threading.Condition()
         self._busy = 0
+        self._draining = 0
 
     def put(self, settlements: Sequence[Settlement]) -> None:
         """Take in settlements; they are committed soon."""
@@ -69,7 +70,9 @@ class Settler(Service):
             with self._changed:
                 self._busy = 0
                 self._waiting[:0] = batch
-                self._changed.notify_all()
+                # Nobody is woken who has nothing to do: it would take the processor from the tasks.
+                if self._waiting or self._draining:
+                    self._changed.notify_all()
 
     @property
     def pending(self) -> int:
@@ -84,7 +87,11 @@ class Settler(Service):
     def drain(self, timeout: float | None) -> bool:
         """Wait until everything is committed; False after `timeout` seconds."""
         with self._changed:
-            return self._changed.wait_for(lambda: self.pending == 0, timeout)
+            self._draining += 1
+            try:
+                return self._changed.wait_for(lambda: self.pending == 0, timeout)
+            finally:
+                self._draining -= 1
 
     def run(self) -> None:
         """Commit what gathers until told to stop and nothing is left."""
@@ -101,7 +108,8 @@ class Settler(Service):
             self._commit(batch)
             with self._changed:
                 self._busy = 0
-                self._changed.notify_all()
+                if self._draining:
+                    self._changed.notify_all()
 
     def _gather(self) -> None:
         """While many tasks are on their way, let a few more outcomes come in: a commit costs as much as ten rows."""

@@ -12,6 +12,7 @@ SEPARATOR = b"\x06\x16"
 #: kombu's default `priority_steps`; a lower step is served first.
 STEPS = (0, 3, 6, 9)
 DUE_CHANNEL = b"umbel.due"
+_MOST_KEPT = 256
 
 
 class Keys:
@@ -31,6 +32,8 @@ class Keys:
         self.fanout, self.fanout_patterns = fanout, fanout_patterns
         self.steps = tuple(sorted(steps)) or (0,)
         self.sep = sep
+        #: What `lists_of` has answered: a worker asks for the same queues with every message.
+        self._lists: dict[tuple[str, ...], tuple[tuple[str, bytes], ...]] = {}
 
     def list_of(self, queue: str, priority: int = 0) -> bytes:
         """Return the list (without prefix) that keeps a queue's messages of this priority: the highest step below it.
@@ -52,10 +55,16 @@ class Keys:
             return queue.decode("utf-8", "surrogateescape")
         return name.decode("utf-8", "surrogateescape")
 
-    def lists_of(self, queues: Iterable[str]) -> list[tuple[str, bytes]]:
+    def lists_of(self, queues: Iterable[str]) -> tuple[tuple[str, bytes], ...]:
         """Return (queue, list) of every step of the queues, steps that are served first in front."""
-        names = list(queues)
-        return [(queue, self.at_step(queue, step)) for step in self.steps for queue in names]
+        names = tuple(queues)
+        found = self._lists.get(names)
+        if found is None:
+            found = tuple([(queue, self.at_step(queue, step)) for step in self.steps for queue in names])
+            if len(self._lists) >= _MOST_KEPT:
+                self._lists.clear()
+            self._lists[names] = found
+        return found
 
     def key(self, name: bytes) -> bytes:
         """Return the full key of a name."""

@@ -11,7 +11,7 @@ import os
 import select
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from umbel.core.errors import OperationalError
@@ -36,9 +36,13 @@ class Place:
         self._links: dict[bytes, Link] = {}
         self._armed: dict[bytes, Link] = {}
         self._news: Link | None = None
+        self._poller = select.poll()
+        #: Descriptor of each connection → its list.
+        self._names: dict[int, bytes] = {}
         self._bell = os.pipe()
         for end in self._bell:
             os.set_blocking(end, False)
+        self._poller.register(self._bell[0], select.POLLIN)
         self._woken = False
         self._lock = threading.Lock()
         self._closed = False
@@ -80,13 +84,14 @@ class Place:
     def _listen(self) -> None:
         if self._news is None:
             self._news = self._client.open()
+            self._poller.register(self._news.fileno(), select.POLLIN)
             self._news.send("SUBSCRIBE", self._keys.key(DUE_CHANNEL))
             # Its confirmation: what is published from now on is heard.
             self._news.receive(_DISARM)
 
     def _arm(self, lists: Sequence[bytes], seconds: float) -> None:
         for name in [name for name in self._links if name not in lists]:
-            self._links.pop(name).close()
+            self._close(name)
         self.staged = True
         block = f"{min(seconds + 1.0, LONGEST_BLOCK):.3f}"
         for name in lists:
@@ -95,17 +100,13 @@ class Place:
             link = self._links.get(name)
             if link is None:
                 link = self._links[name] = self._client.open()
+                self._names[link.fileno()] = name
+                self._poller.register(link.fileno(), select.POLLIN)
             self._armed[name] = link
             staged = self._keys.staged(self._owner, name)
             link.send("BLMOVE", self._keys.key(name), staged, "RIGHT", "LEFT", block)
 
     def _poll(self, seconds: float) -> bool:
-        poll = select.poll()
-        poll.register(self._bell[0], select.POLLIN)
-        assert self._news is not None
-        by_fd = {link.fileno(): name for name, link in self._armed.items()}
-        for fd in (*by_fd, self._news.fileno()):
-            poll.register(fd, select.POLLIN)
         if self._woken:
             return False
         if self._client.location.tls is not None:
@@ -115,27 +116,39 @@ class Place:
             if self._arrived(self._armed):
                 return True
         staged, other = False, False
-        for fd, _ in poll.poll(max(0.0, min(seconds, LONGEST_BLOCK)) * 1000):
-            if fd in by_fd:
-                staged = self._arrived([by_fd[fd]]) or staged
+        for fd, _ in self._poller.poll(max(0.0, min(seconds, LONGEST_BLOCK)) * 1000):
+            name = self._names.get(fd)
+            if name is not None:
+                staged = self._arrived((name,)) or staged
             else:
                 other = True
-                if fd == self._news.fileno():
+                if fd != self._bell[0]:
                     self._heard()
         return staged and not other
 
+    def _close(self, name: bytes) -> None:
+        """Close the connection of a list."""
+        link = self._links.pop(name, None)
+        self._armed.pop(name, None)
+        if link is not None:
+            self._names.pop(link.fileno(), None)
+            with contextlib.suppress(KeyError, ValueError):
+                self._poller.unregister(link.fileno())
+            link.close()
+
     def _heard(self) -> bool:
         heard = False
-        while self._news is not None and self._news.receive(0.0) is not NOTHING:
+        while self._news is not None and self._news.take():
             heard = True
         return heard
 
-    def _arrived(self, names: Sequence[bytes] | dict[bytes, Link]) -> bool:
+    def _arrived(self, names: Collection[bytes]) -> bool:
         """Take the replies that have come; those links are not armed any more."""
         came = False
-        for name in list(names):
-            if self._armed[name].receive(0.0) is not NOTHING:
-                del self._armed[name]
+        for name in tuple(names):
+            link = self._armed.get(name, self._links[name])
+            if link.take():
+                self._armed.pop(name, None)
                 came = True
         return came
 
@@ -164,8 +177,7 @@ class Place:
                 reply = NOTHING
             if reply is NOTHING:
                 late = True
-                self._links.pop(name, None)
-                link.close()
+                self._close(name)
         return late
 
     def _insist(self, link: Link, patience: float) -> Any:
@@ -198,6 +210,9 @@ class Place:
     def drop(self) -> None:
         """Close the connections; the next wait opens others."""
         links = [*self._links.values(), *([self._news] if self._news is not None else [])]
+        self._poller, self._names = select.poll(), {}
+        if not self._closed:
+            self._poller.register(self._bell[0], select.POLLIN)
         self._links, self._armed, self._news = {}, {}, None
         self.quiet_until = 0.0
         self._since = time.monotonic()
