@@ -11,8 +11,6 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import msgspec
-
 from umbel.app import exceptions_io
 from umbel.app import request as requests
 from umbel.app.canvas_door import load
@@ -21,6 +19,7 @@ from umbel.app.following import Source, follow, full
 from umbel.app.handover import HandedOver
 from umbel.app.parts import content_type_of, decode_part
 from umbel.app.records import record_of
+from umbel.app.replacing import renewed
 from umbel.app.settlement import call_errbacks, failed_parts
 from umbel.app.task import Task
 from umbel.core import states
@@ -292,17 +291,6 @@ _STUB: dict[str, Any] = {
     "subtask_type": None,
     "immutable": False,
 }
-
-
-def renewed(messages: Iterable[Any], request: requests.Context) -> list[Any]:
-    """Return messages with those under the id of the running call told apart from its own message."""
-    generation = request._job.generation + 1 if request._job is not None else 1
-    return [
-        msgspec.structs.replace(message, generation=max(message.generation, generation))
-        if message.id == request.id
-        else message
-        for message in messages
-    ]
 
 
 FLOW_TASKS: tuple[type[FlowTask], ...] = (Join, Forget, Fail, Resume)

@@ -18,7 +18,7 @@ from umbel.core.flow.shape import Kind, Sig, body_of, header_group, kind_of, lis
 from umbel.core.flow.stubs import is_stub
 from umbel.core.message import Message
 
-__all__ = ["Followers", "Source", "follow", "full", "result_tuple"]
+__all__ = ["Followers", "Source", "follow", "follow_frozen", "full", "result_tuple"]
 
 #: Pauses between attempts to tell the store how large a group is (seconds).
 _PAUSES = (0.1, 0.3, 1.0, 2.0)
@@ -70,14 +70,21 @@ def follow(
         message = _single(source, signature, values, position, rest)
         return Followers([message], ((message.id, None), None))
     frozen = freeze(signature, source.ids_at(position))
+    return Followers(follow_frozen(source, frozen, values, position, rest), result_tuple(frozen))
+
+
+def follow_frozen(
+    source: Source, frozen: Sig, values: tuple[Any, ...], position: str, rest: Sequence[Sig] = ()
+) -> list[Message]:
+    """Return what has to be sent first of a workflow that has its ids."""
     options: dict[str, Any] = {"root_id": source.root_id, "parent_id": source.parent_id}
     if rest:
         options["chain"] = list(rest)
     if source.priority is not None:
         options["priority"] = source.priority
-    sent, sizes = messages(app, frozen, values, {}, options, ids=source.ids_at(f"{position}+"))
-    announce(app, sizes)
-    return Followers(sent, result_tuple(frozen))
+    sent, sizes = messages(source.app, frozen, values, {}, options, ids=source.ids_at(f"{position}+"))
+    announce(source.app, sizes)
+    return sent
 
 
 def _single(source: Source, signature: Sig, values: tuple[Any, ...], position: str, rest: Sequence[Sig]) -> Message:

@@ -12,6 +12,7 @@ from umbel.app.calling import acall, call, call_many
 from umbel.app.eager import apply_eager
 from umbel.app.ids import new_id
 from umbel.app.records import record_of
+from umbel.app.replacing import add_to_chord, replace_task, send_replacement
 from umbel.app.result import AsyncResult, EagerResult
 from umbel.app.retry import retry_task
 from umbel.app.signature import Signature
@@ -278,13 +279,17 @@ class Task(Generic[P, R]):
         """Not there yet."""
         raise NotSupportedError("starmap comes with the canvas; use delay_many, which sends many calls at once")
 
-    def replace(self, *_: Any) -> Any:
-        """Not there yet."""
-        raise NotSupportedError("replace comes with the canvas; send the other task and return its id")
+    def replace(self, sig: Any) -> Any:
+        """Let `sig` take the place of the running call; write `return self.replace(sig)` (Celery: the same)."""
+        return replace_task(self, sig)
 
-    def add_to_chord(self, *_: Any, **__: Any) -> Any:
-        """Not there yet."""
-        raise NotSupportedError("add_to_chord comes with the canvas")
+    def on_replace(self, sig: Any) -> Any:
+        """Hook: what replaces the running call is about to be sent; return `super().on_replace(sig)`."""
+        return send_replacement(self, sig)
+
+    def add_to_chord(self, sig: Any, lazy: bool = False) -> Any:
+        """Let `sig` into the chord of the running call, and send it (`lazy`: return it to be sent)."""
+        return add_to_chord(self, sig, lazy=lazy)
 
     # --- inside a run ------------------------------------------------------------------------------------------
 
