@@ -17,6 +17,7 @@ from umbel.core.errors import OperationalError, StorageFull
 from umbel.core.message import Settlement
 from umbel.engine.registry import open_engine
 from umbel.engine.seam import Engine, Lease
+from umbel.engines.redis.scripts import LEASE
 from umbel.testing.conformance_parts import ids, message, record
 
 ME = Lease(("q",), "me", 100, 30.0)
@@ -72,6 +73,48 @@ def test_a_takeover_whose_reply_was_lost_is_returned_by_the_next_call(engine: En
     (taken,) = broker.recover(heir, time.time())
     assert (taken.id, taken.ticket, taken.former_owner, taken.token) == ("a", 7, "dead", 2)
     assert broker.settle("heir", [Settlement(taken.tag, taken.token)], time.time()) == []
+
+
+def test_a_takeover_between_a_lease_whose_reply_was_lost_and_the_next_hides_nothing(
+    engine: Engine, proxy: Proxy, raw: Any
+) -> None:
+    broker = engine.broker
+    assert broker is not None
+    broker.publish([message("a"), message("b")], time.time())
+    broker.lease(ME._replace(owner="dead", limit=1), time.time())
+    broker.lease(ME._replace(limit=0), time.time())
+    heir = Lease(("q",), ME.owner, 100, 30.0, dead=("dead",))
+    reply_lost(proxy, lambda: broker.lease(ME, time.time()))
+    assert broker.recover(heir._replace(owner="other", dead=()), time.time()) == []
+    reply_lost(proxy, lambda: broker.recover(heir, time.time()))
+    assert raw.keys("umbel.held.*") == [b"umbel.held.me\x06\x16q"]
+    assert ids(broker.lease(ME, time.time())) == ["b"]
+    assert ids(broker.recover(heir, time.time())) == ["a"]
+
+
+def test_a_lease_that_arrives_after_it_was_given_up_takes_nothing(engine: Engine, proxy: Proxy, raw: Any) -> None:
+    broker = engine.broker
+    assert broker is not None
+    raw.config_set("slowlog-log-slower-than", 0)
+    broker.lease(ME._replace(limit=0), time.time())
+    # One that took nothing, and one that took something, each carried out once more when others have come after it.
+    for sent in ([], [message("a")]):
+        broker.publish(sent, time.time())
+        raw.slowlog_reset()
+        reply_lost(proxy, lambda: broker.lease(ME, time.time()))
+        late = leases_of(raw)[-1]
+        for _ in range(2):
+            assert ids(broker.lease(ME, time.time())) in ([one.id for one in sent], [])
+        broker.publish([message("b")], time.time())
+        assert raw.execute_command(*late)[2] == []
+        assert ids(broker.lease(ME, time.time())) == ["b"]
+        assert raw.execute_command(*late)[2] == []
+
+
+def leases_of(raw: Any) -> list[list[bytes]]:
+    """Return the calls that lease, oldest first, as Redis has noted them."""
+    commands = [entry["command"].split(b" ") for entry in raw.slowlog_get(100)]
+    return [words for words in reversed(commands) if words[:2] == [b"EVALSHA", LEASE.sha.encode()]]
 
 
 def test_outcomes_whose_reply_was_lost_are_not_told_stale(engine: Engine, proxy: Proxy) -> None:

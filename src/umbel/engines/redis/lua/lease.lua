@@ -21,8 +21,8 @@ if fresh or ARGV[7] == '1' then
     redis.call('SADD', P .. 'umbel.queues', ARGV[n])
   end
 end
-if ARGV[6] == '1' then
-  local found = taken_before(owner, call)
+if limit > 0 or ARGV[6] == '1' then
+  local found = taken_before('call', owner, call, ARGV[6])
   if found then return {text, '', found, 1, revoked, 0} end
 end
 local due = promote(now)
@@ -83,9 +83,12 @@ if total < limit and queues > 1 then
 end
 
 local empty = total < limit and bytes < most_bytes and 1 or 0
-if total == 0 then return {text, due, entries, 0, revoked, empty} end
+if total == 0 then
+  if ARGV[6] == '1' then keep_call('call', owner, call, 0, 0) end
+  return {text, due, entries, 0, revoked, empty}
+end
 local number = redis.call('INCRBY', P .. 'umbel.tag', total) - total
-redis.call('SET', P .. 'umbel.call.' .. owner, string.format('%s %.0f %d', call, number + 1, total), 'EX', 86400)
+keep_call('call', owner, call, number + 1, total)
 for _, entry in ipairs(entries) do
   local fields, last = {}, 0
   entry[2] = string.format('%.0f', number + 1)

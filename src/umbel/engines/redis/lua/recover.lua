@@ -3,10 +3,8 @@
 even_when_full()
 local heir, now, limit = ARGV[1], clock(ARGV[2]), tonumber(ARGV[4])
 local deadline, keep = now + tonumber(ARGV[3]), tonumber(ARGV[7])
-if ARGV[6] == '1' then
-  local found = taken_before(heir, ARGV[5])
-  if found then return {string.format('%.17g', now), found} end
-end
+local before = taken_before('takeover', heir, ARGV[5], ARGV[6])
+if before then return {string.format('%.17g', now), before} end
 local owners, seen, wanted = {}, {}, nil
 local dead = tonumber(ARGV[8])
 for n = 9, 8 + dead do
@@ -69,8 +67,6 @@ for _, owner in ipairs(owners) do
     end
   end
 end
-if #found > 0 then
-  redis.call('ZADD', P .. 'umbel.owners', deadline, heir)
-  redis.call('SET', P .. 'umbel.call.' .. heir, ARGV[5] .. ' ' .. first .. ' ' .. #found, 'EX', 86400)
-end
+if #found > 0 then redis.call('ZADD', P .. 'umbel.owners', deadline, heir) end
+if #found > 0 or ARGV[6] == '1' then keep_call('takeover', heir, ARGV[5], first or 0, #found) end
 return {string.format('%.17g', now), found}
