@@ -165,6 +165,56 @@ class AtomicJoinSuite(Suite):
         assert self.store(engine).join([_part(2)], NOW) == []
         assert self.store(engine).unconfirmed(NOW + 1) == []
 
+    def test_a_body_may_go_to_a_queue_that_nobody_has_declared(self, engine: Engine) -> None:
+        assert engine.atomic is not None
+        self.broker(engine).publish([message("a")], NOW)
+        (got,) = self.take(engine)
+        part = Part("g", 0, b"0", 1, message("body", "q.umbel"), "a")
+        assert engine.atomic.commit("me", [done(got, parts=(part,))], NOW) == []
+        assert self.broker(engine).depth(["q.umbel"], NOW)["q.umbel"].ready == 1
+        (body,) = self.take(engine, queues=("q.umbel",))
+        assert same(body, message("body", "q.umbel"))
+
+    def test_parts_that_share_a_message_and_parts_that_do_not_are_applied_in_one_step(self, engine: Engine) -> None:
+        assert engine.atomic is not None
+        self.broker(engine).publish([message(name) for name in "abcd"], NOW)
+        taken = self.take(engine)
+        bodies = {group: message(f"body of {group}") for group in "xyz"}
+        parts = [
+            [Part("x", 0, b"0", 3, bodies["x"]), Part("y", 0, b"0", 1, bodies["y"])],
+            [Part("x", 1, b"1", 3, bodies["x"])],
+            [Part("x", 2, b"2", 3, bodies["x"]), Part("z", 0, b"0", 2, bodies["z"])],
+            [Part("z", 1, b"1", 2, None), Part("bare", 0, b"0", 1)],
+        ]
+        outcomes = [done(item, parts=tuple(own)) for item, own in zip(taken, parts, strict=True)]
+        assert engine.atomic.commit("me", outcomes, NOW) == []
+        assert sorted(ids(self.take(engine))) == ["body of x", "body of y"]
+        assert self.store(engine).joined("xyz").keys() == {"x", "y", "z"}
+
+    def test_a_size_that_comes_after_the_last_outcome_is_given_the_body(self, engine: Engine) -> None:
+        assert engine.atomic is not None
+        self.broker(engine).publish([message("a"), message("b")], NOW)
+        body = message("body")
+        outcomes = [
+            done(item, parts=(Part("g", n, b"%d" % n, None, body),)) for n, item in enumerate(self.take(engine))
+        ]
+        assert engine.atomic.commit("me", outcomes, NOW) == []
+        (joined,) = self.store(engine).expect({"g": 2}, NOW)
+        assert joined.payloads == (b"0", b"1")
+        assert joined.body is not None
+        assert same(joined.body, body)
+        assert [late.group for late in self.store(engine).unconfirmed(NOW + 1)] == ["g"]
+
+    def test_what_a_stale_outcome_brings_serves_those_beside_it(self, engine: Engine) -> None:
+        assert engine.atomic is not None
+        self.broker(engine).publish([message("a"), message("b")], NOW)
+        stale, valid = self.take(engine)
+        stale.token += 1
+        body = message("body")
+        outcomes = [done(stale, parts=(Part("g", 0, b"", 1, body),)), done(valid, parts=(Part("g", 0, b"", 1, body),))]
+        assert engine.atomic.commit("me", outcomes, NOW) == [stale.tag]
+        assert ids(self.take(engine)) == ["body"]
+
     def test_a_stale_outcome_joins_nothing(self, engine: Engine) -> None:
         assert engine.atomic is not None
         self.broker(engine).publish([message("a")], NOW)

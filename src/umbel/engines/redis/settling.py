@@ -11,7 +11,7 @@ from typing import Any
 
 from umbel.core.errors import OperationalError
 from umbel.core.head import Quarantined
-from umbel.core.message import End, Message, Part, Record, Settlement
+from umbel.core.message import End, Message, Part, Record, Settlement, pack_message
 from umbel.core.states import READY_STATES
 from umbel.engines.redis.connection import Client
 from umbel.engines.redis.dead import letter_of, letter_of_raw
@@ -26,6 +26,18 @@ __all__ = ["Settling"]
 
 #: The most arguments and bytes of one script call; what is more goes into the next one.
 _MOST_ARGUMENTS, _MOST_BYTES = 20_000, 8_000_000
+
+
+class _Body:
+    """What publishes the body of a group; parts that share the message share this, so that it is sent once a call."""
+
+    __slots__ = ("effects", "packed")
+
+    def __init__(self, effects: list[Any], packed: bytes) -> None:
+        self.effects = effects
+        #: The message for the store, where the size of the group may come last.
+        self.packed = packed
+
 
 _Effects = Callable[[Settlement, float], list[Any]]
 #: A settlement and its effects; see `Settling._arguments`.
@@ -47,6 +59,8 @@ class Settling:
         self._unsure: dict[str, tuple[str, frozenset[Tag]]] = {}
         #: Owner → what a series of calls had settled before one of them failed: tag → whether it was stale.
         self._done: dict[str, dict[Any, bool]] = {}
+        #: The bodies of the call that is being made.
+        self._bodies: dict[tuple[int, bool], _Body] = {}
 
     def settle(self, owner: str, settlements: Sequence[Settlement], now: float) -> list[Any]:
         """End leases; return the tags that were stale."""
@@ -72,6 +86,7 @@ class Settling:
                 else:
                     stale.append(tag)
             raws = self._raws(owner, fresh)
+            self._bodies.clear()
             for batch in _batches((item, self._arguments(item, raws, now, effects)) for item in fresh):
                 answer = self._call(owner, batch)
                 stale += answer
@@ -195,14 +210,23 @@ class Settling:
         return args
 
     def _part(self, part: Part, now: float) -> list[Any]:
-        body = self._publish(part.body, now) if part.body is not None else []
         size = "" if part.size is None else part.size
-        return ["part", part.group, part.index, part.payload, size, part.member, len(body), *body]
+        return ["part", part.group, part.index, part.payload, size, part.member, self._body(part, now)]
+
+    def _body(self, part: Part, now: float) -> _Body | str:
+        if part.body is None:
+            return ""
+        known = id(part.body), part.size is None
+        if known not in self._bodies:
+            packed = pack_message(part.body) if part.size is None else b""
+            self._bodies[known] = _Body(self._publish(part.body, now), packed)
+        return self._bodies[known]
 
 
 def _words(batch: Sequence[_Item]) -> list[Any]:
     """Return the arguments of a call, as `commit.lua` reads them: mere results in a row share what is the same."""
     words: list[Any] = []
+    bodies: dict[_Body, int] = {}
     seconds, name, count = -1, b"", 0
     for settlement, effects in batch:
         tag = settlement.tag
@@ -216,9 +240,19 @@ def _words(batch: Sequence[_Item]) -> list[Any]:
             words[count] += 1
         else:
             assert isinstance(effects, list)
+            if settlement.parts:
+                effects = [_number(word, bodies, words) if type(word) is _Body else word for word in effects]
             words += (tag.list, tag.number, len(effects), *effects)
             seconds = -1
     return words
+
+
+def _number(body: _Body, bodies: dict[_Body, int], words: list[Any]) -> int:
+    """Return the number of a body in a call; the first time its words come before those of the settlement."""
+    if body not in bodies:
+        bodies[body] = len(bodies) + 1
+        words += ("", "body", len(body.effects), body.packed, *body.effects)
+    return bodies[body]
 
 
 def _batches(items: Iterable[_Item]) -> Iterator[list[_Item]]:
@@ -229,6 +263,9 @@ def _batches(items: Iterable[_Item]) -> Iterator[list[_Item]]:
         record, effects = item[0].record, item[1]
         if isinstance(effects, list):
             cost, count = sum([len(word) for word in effects if type(word) is bytes]), len(effects)
+            for body in [word for word in effects if type(word) is _Body] if item[0].parts else ():
+                cost += len(body.packed) + sum([len(word) for word in body.effects if type(word) is bytes])
+                count += len(body.effects) + 4
         else:
             cost, count = len(record.meta) if record is not None else 0, 4
         if batch and (arguments + count > _MOST_ARGUMENTS or size + cost > _MOST_BYTES):

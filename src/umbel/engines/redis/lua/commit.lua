@@ -2,13 +2,14 @@
 --   record <id> <seconds> <meta> <final> · push <list> <envelope> · front <list> <envelope> ·
 --   wait <list> <envelope> <due> · dead <letter> · tell <channel> <envelope> <letter if nobody hears it, or ''> ·
 --   park <due> (the message itself) · unadopt <name> ·
---   part <group> <index> <payload> <size> <member> <effects of its body> (with how many they are)
+--   part <group> <index> <payload> <size> <member> <number of its body, or ''>
 -- or, for some in a row that only have a result: list, 'results', seconds, how many, (number, id, meta)…
+-- or a body, counted from 1: '', 'body', how many effects, the message (or '': the size of its group is known), effects.
 -- Answers the numbers of those that were not held, nothing of which is applied.
 even_when_full()
 local owner = ARGV[1]
 
-local effects = {}
+local effects, bodies = {}, {}
 
 function effects.record(n) put_record(ARGV[n], ARGV[n + 1], ARGV[n + 2], ARGV[n + 3]) return n + 4 end
 function effects.push(n) redis.call('LPUSH', P .. ARGV[n], ARGV[n + 1]) return n + 2 end
@@ -28,12 +29,12 @@ local function apply(n, last, list, raw)
 end
 
 function effects.part(n)
-  local last = n + 5 + tonumber(ARGV[n + 5])
-  if join_part(ARGV[n], ARGV[n + 1], ARGV[n + 2], ARGV[n + 3], ARGV[n + 4]) then
+  local body = bodies[tonumber(ARGV[n + 5])]
+  if join_part(ARGV[n], ARGV[n + 1], ARGV[n + 2], ARGV[n + 3], ARGV[n + 4], body and body.message) then
     confirm_group(ARGV[n])
-    apply(n + 6, last)
+    if body then apply(body.first, body.last) end
   end
-  return last + 1
+  return n + 6
 end
 
 local stale, ended = {}, {}
@@ -74,6 +75,10 @@ while n <= #ARGV do
   end
   if ARGV[n + 1] == 'results' then
     n = store_results(n + 4, n + 3 + 3 * tonumber(ARGV[n + 3]), key, ARGV[n + 2])
+  elseif ARGV[n + 1] == 'body' then
+    local last = n + 3 + tonumber(ARGV[n + 2])
+    bodies[#bodies + 1] = {message = ARGV[n + 3], first = n + 4, last = last}
+    n = last + 1
   else
     n = settle(n, list, key)
   end

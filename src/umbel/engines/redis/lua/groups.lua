@@ -53,15 +53,26 @@ end
 -- Equal payloads of two members are one to a sorted set: the second one gets spaces, which `unpadded` takes off.
 local function add_payload(group, index, payload)
   local added = redis.pcall('ZADD', group.j, 'NX', index, payload)
-  if added == 1 then return end
+  if added == 1 then
+    if group.count then group.count = group.count + 1 end
+    return
+  end
+  group.count = nil
   if added ~= 0 then
-    if not is_list(group) then return end
-    redis.call('RPUSH', group.j, payload)
+    if is_list(group) then redis.call('RPUSH', group.j, payload) end
     return
   end
   if tonumber(redis.call('ZSCORE', group.j, payload)) == tonumber(index) then return end
   repeat payload = payload .. ' ' until redis.call('ZADD', group.j, 'NX', index, payload) == 1
   redis.call('SADD', group.d, 'umbel padded ' .. payload)
+end
+
+-- How many payloads there are, all in all.
+local function count_of(group)
+  if not group.count then
+    group.count = redis.call(is_list(group) and 'LLEN' or 'ZCARD', group.j)
+  end
+  return group.count
 end
 
 local function unpadded(group, payload)
@@ -75,10 +86,8 @@ end
 local function completes(group, last)
   if not group.size then return false end
   local total = group.size + group.grown
-  local count = redis.pcall('ZCARD', group.j)
-  if type(count) ~= 'number' then
-    count = is_list(group) and redis.call('LLEN', group.j) or 0
-  elseif count >= total then
+  local count = count_of(group)
+  if count >= total and not is_list(group) then
     count = redis.call('ZCOUNT', group.j, 0, '(' .. group.size) + redis.call('ZCOUNT', group.j, GROWN, '+inf')
   end
   if count < total then return false end
