@@ -13,7 +13,7 @@ from tests.process.checker import Rules
 from tests.process.jobs import make_app
 from tests.process.lab import Lab, Worker, wait
 from tests.proxy import TO_CLIENT, TO_SERVER, Proxy
-from umbel.core.errors import OperationalError
+from umbel.core.errors import OperationalError, TimeoutError
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -143,6 +143,20 @@ def test_a_slow_way_to_the_broker_slows_the_work_and_breaks_nothing(broker_lab: 
     assert "lapsed" not in worker.text()
 
 
+def test_an_acknowledgement_that_is_lost_repeats_nothing(broker_lab: Lab, proxy: Proxy) -> None:
+    lab, gate = broker_lab, broker_lab.folder / "gate"
+    worker = proxied(lab, proxy)
+    held = lab.send("lab.held", str(gate))
+    lab.wait_started(held)
+    with lab.cut("acknowledgement"):
+        proxy.drop(TO_SERVER)
+        gate.touch()
+        wait(lambda: held in lab.journal.ids("end"), 10, "the end of the task")
+        lab.wait_states([held], RECOVERY)
+        wait_service(lab, worker)
+    assert lab.prove(Rules(late=True), RECOVERY).duplicated == 0
+
+
 # --- producers -------------------------------------------------------------------------------------------------
 
 
@@ -208,14 +222,17 @@ def test_publishing_to_a_broker_that_answers_nothing_raises_in_time(producer: La
     producer.wait_states(producer.journal.ids("returned"))
 
 
-def test_waiting_for_a_result_survives_a_half_open_connection(redis_lab: Lab) -> None:
-    with Proxy(urlsplit(redis_lab.url).port or 0) as proxy:
-        url = proxy.url(redis_lab.url)
-        app = make_app(url, {**redis_lab.settings, "result_backend": url})
-        redis_lab.worker("-c", "1")
+@pytest.mark.parametrize("results", ["redis", "rpc"])
+def test_waiting_for_a_result_survives_a_half_open_connection(request: pytest.FixtureRequest, results: str) -> None:
+    lab: Lab = request.getfixturevalue("redis_lab" if results == "redis" else "rabbit_lab")
+    with Proxy(urlsplit(lab.url).port or 0) as proxy:
+        url = proxy.url(lab.url)
+        backend = url if results == "redis" else "rpc://"
+        app = make_app(url, {**lab.settings, **PATIENCE, "result_backend": backend})
+        lab.worker("-c", "1", settings={} if results == "redis" else {"result_backend": backend})
         result = app.tasks["lab.work"].apply_async((2.0,))
         began = time.monotonic()
-        with pytest.raises(TimeoutError, match=""):
+        with pytest.raises(TimeoutError):
             result.get(timeout=0.3)
         proxy.strand()
         assert result.get(timeout=RECOVERY)

@@ -29,6 +29,7 @@ from umbel.engines.rabbitmq.connection import Link
 from umbel.engines.rabbitmq.inbox import Inbox
 from umbel.engines.rabbitmq.location import Location
 from umbel.engines.rabbitmq.publisher import Outgoing
+from umbel.engines.rabbitmq.sending import declare_reply
 from umbel.engines.rabbitmq.tables import write_properties
 
 __all__ = ["RpcStore"]
@@ -107,8 +108,9 @@ class RpcStore:
     def _consume(self, inbox: Inbox) -> None:
         link = inbox.open()
         for name in sorted(self._queues - self._consumed):
-            self._broker.reply_queues.setdefault(name, self._arguments[name])
-            self._broker.declare_replies()
+            # On this connection: the sender's may be as dead as the one before, and nobody has noticed yet.
+            declare_reply(link, name, self._arguments[name])
+            self._broker.reply_queues.pop(name, None)
             inbox.consume(link, name, no_ack=False)
             self._consumed.add(name)
 

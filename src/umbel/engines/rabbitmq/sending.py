@@ -19,7 +19,7 @@ from umbel.engines.rabbitmq.publisher import NACKED, Blocked, Outgoing, Pool, Pu
 from umbel.engines.rabbitmq.repeats import Repeats
 from umbel.engines.rabbitmq.topology import declare_queue, delete_queue, is_quorum, missing_queue
 
-__all__ = ["Sending"]
+__all__ = ["Sending", "declare_reply"]
 
 
 class Sending:
@@ -138,7 +138,7 @@ class Sending:
     def declare_replies(self) -> None:
         """Make the queues exist that results are to be sent to."""
         for name, arguments in list(self.reply_queues.items()):
-            self._with_link(_declare_reply, name, arguments)
+            self._with_link(declare_reply, name, arguments)
             self.reply_queues.pop(name, None)
 
     def _outgoing(self, message: Message, now: float) -> list[Outgoing]:
@@ -234,7 +234,8 @@ class Sending:
         return True
 
 
-def _declare_reply(link: Link, name: str, arguments: dict[str, Any]) -> None:
+def declare_reply(link: Link, name: str, arguments: dict[str, Any]) -> None:
+    """Make a queue of results exist."""
     with link.questions(f"declare the queue {name!r} for results") as channel:
         channel.queue_declare(name, durable=True, auto_delete=False, arguments=arguments)
 
