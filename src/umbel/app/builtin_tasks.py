@@ -7,20 +7,7 @@ from typing import Any
 from umbel.app.celery_tasks import CELERY_TASKS
 from umbel.app.flow_tasks import FLOW_TASKS
 
-__all__ = ["add_builtin_tasks", "is_builtin", "is_quiet"]
-
-#: How the names of tasks begin that belong to the machinery.
-_PREFIXES = ("umbel.", "celery.")
-
-
-def is_builtin(name: str) -> bool:
-    """Tell whether a task is part of the machinery: lists of tasks leave it out."""
-    return name.startswith(_PREFIXES)
-
-
-def is_quiet(name: str) -> bool:
-    """Tell whether the log says nothing of a task as long as all goes well."""
-    return name.startswith("umbel.")
+__all__ = ["add_builtin_tasks"]
 
 
 def add_builtin_tasks(app: Any, registry: dict[str, Any]) -> None:

@@ -8,7 +8,10 @@ from typing import Any
 from umbel.core.errors import NotRegistered
 from umbel.core.queues import nearest_name
 
-__all__ = ["TaskRegistry", "gen_task_name"]
+__all__ = ["TaskRegistry", "gen_task_name", "is_quiet"]
+
+#: How the names of tasks begin that every app has.
+_BUILTIN = ("umbel.", "celery.")
 
 
 class TaskRegistry(dict[str, Any]):
@@ -37,6 +40,10 @@ class TaskRegistry(dict[str, Any]):
         except KeyError:
             raise NotRegistered(f"no task is registered as {name!r}") from None
 
+    def own(self) -> list[str]:
+        """The names of the app's own tasks, sorted: without those that every app has."""
+        return sorted(name for name in self if not name.startswith(_BUILTIN))
+
     def regular(self) -> Iterator[tuple[str, Any]]:
         """Every task that runs when it is sent."""
         return iter(self.items())
@@ -57,3 +64,8 @@ def gen_task_name(app: Any, name: str, module: str) -> str:
         file = getattr(sys.modules.get("__main__"), "__file__", None)
         return f"{Path(file).stem if file else '__main__'}.{name}"
     return f"{module or '__main__'}.{name}"
+
+
+def is_quiet(name: str) -> bool:
+    """Tell whether a task is umbel's own, of which logs and statistics say nothing as long as all goes well."""
+    return name.startswith("umbel.")

@@ -28,7 +28,7 @@ def banner(worker: Any, *, logfile: str | None, level: str) -> str:
         "",
         "[config]",
         *_table(
-            ("app", f"{app.main or '?'} ({len(app.tasks)} tasks)"),
+            ("app", f"{app.main or '?'} ({len(app.tasks.own())} tasks)"),
             ("broker", mask_url(app.conf.broker_url)),
             ("durability", _durability(app)),
             ("results", _results(app)),
@@ -70,7 +70,7 @@ def _queue(queue: Any) -> str:
 
 def task_list(app: Any, *, builtins: bool) -> str:
     """Return the names of the tasks, those that come with umbel only where `builtins` says so."""
-    names = sorted(name for name in app.tasks if builtins or not name.startswith(("celery.", "umbel.")))
+    names = sorted(app.tasks) if builtins else app.tasks.own()
     return "\n".join(["[tasks]", *(f"  . {name}" for name in names)]) + "\n"
 
 

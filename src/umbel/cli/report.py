@@ -26,7 +26,7 @@ def report(state: State, /) -> None:
         app = state.app
         caps = app.engine.caps
         lines += [
-            ("app", f"{app.main or '?'} ({len(app.tasks)} tasks)"),
+            ("app", f"{app.main or '?'} ({len(app.tasks.own())} tasks)"),
             ("durability", f"class {caps.durability}, {caps.durability_text}"),
             *_said_by_servers(app),
         ]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from umbel.app.registry import is_quiet
 from umbel.core.errors import OperationalError, UmbelError
 from umbel.core.stamps import marks_for, marks_of
 from umbel.engine.seam import Bus, Listener
@@ -190,7 +191,7 @@ def _query_task(control: RemoteControl, arguments: dict[str, Any]) -> Any:
 def _registered(control: RemoteControl, arguments: dict[str, Any]) -> Any:
     app, builtins = control.consumer.app, bool(arguments.get("builtins"))
     items = arguments.get("taskinfoitems") or ("exchange", "routing_key", "rate_limit")
-    names = sorted(name for name in app.tasks if builtins or not name.startswith("celery."))
+    names = sorted(app.tasks) if builtins else app.tasks.own()
     return [inspection.task_line(app.tasks[name], name, items) for name in names]
 
 
@@ -210,7 +211,7 @@ def _active_queues(control: RemoteControl, _arguments: dict[str, Any]) -> Any:
 def _stats(control: RemoteControl, _arguments: dict[str, Any]) -> Any:
     consumer = control.consumer
     return {
-        "total": dict(consumer.totals),
+        "total": {name: count for name, count in dict(consumer.totals).items() if not is_quiet(name)},
         "pid": os.getppid(),
         "uptime": int(time.monotonic() - consumer.started),
         "pool": {

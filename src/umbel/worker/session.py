@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from umbel.app import signals
-from umbel.app.builtin_tasks import is_quiet
+from umbel.app.registry import is_quiet
 from umbel.core.errors import OperationalError
 from umbel.core.message import Delivery
 from umbel.core.queues import Broadcast
