@@ -13,7 +13,7 @@ from typing import Any
 
 from umbel.app import exceptions_io
 from umbel.app import request as requests
-from umbel.app.canvas_door import load
+from umbel.app.canvas.publishing import load
 from umbel.app.flow_queue import derived_id, flow_message
 from umbel.app.following import Source, follow, full
 from umbel.app.handover import HandedOver

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from umbel.app.canvas_door import load, messages
+from umbel.app.canvas.publishing import load, messages
 from umbel.app.flow_queue import derived_id
 from umbel.core.errors import NotSupportedError, OperationalError
 from umbel.core.flow.freezing import freeze
