@@ -19,6 +19,7 @@ Key = tuple[str, int, str]
 
 #: How many acknowledged messages are remembered for the case that the main broker never heard of it.
 _REMEMBERED = 10_000
+_NEVER = (0, 0)
 
 
 class OnShelf(NamedTuple):
@@ -45,6 +46,8 @@ class Kept:
     going_back: Delivery | None = None
     #: A thread is at work on it; others wait.
     busy: bool = False
+    #: How many had been taken in before it.
+    place: int = 0
 
     @property
     def tag(self) -> Any:
@@ -69,8 +72,9 @@ class Holdings:
         self._changed = threading.Condition()
         self._kept: dict[Any, Kept] = {}
         self._shelved: dict[Key, Kept] = {}
-        #: Key → attempt of what has ended on the shelf lately, oldest first.
-        self._ended: dict[Key, int] = {}
+        #: Key → attempt of what has ended on the shelf lately, and how many had been taken in by then; oldest first.
+        self._ended: dict[Key, tuple[int, int]] = {}
+        self._taken = 0
         #: (owner, tag, token) that a call had settled before it failed.
         self._settled: set[tuple[str, Any, int]] = set()
 
@@ -82,10 +86,17 @@ class Holdings:
             if known is not None and known.shelved is not None and attempt <= known.shelved.token:
                 return False
             # Only what was delivered before can be a copy of what has ended; else somebody sent the same id again.
-            if delivery.former_owner and attempt <= self._ended.get(key, 0):
+            before = delivery.former_owner or delivery.doubtful
+            if before and attempt <= self._ended.get(key, _NEVER)[0]:
                 return False
-            self._kept[delivery.tag] = Kept(owner, delivery, attempt, now)
+            self._kept[delivery.tag] = Kept(owner, delivery, attempt, now, place=self._taken)
+            self._taken += 1
         return True
+
+    def outlived(self, kept: Kept) -> bool:
+        """Tell whether this is a copy of what has ended on the shelf while the copy was waiting here."""
+        attempt, taken = self._ended.get(key_of(kept.delivery), _NEVER)
+        return kept.attempt <= attempt and kept.place < taken
 
     def inherit(self, owner: str, shelved: Delivery, delivery: Delivery, now: float) -> Delivery:
         """Take in what the shelf has given; return it with a tag of its own."""
@@ -130,7 +141,7 @@ class Holdings:
         if self._shelved.get(key) is kept:
             del self._shelved[key]
         self._ended.pop(key, None)
-        self._ended[key] = kept.shelved.token
+        self._ended[key] = (kept.shelved.token, self._taken)
         if len(self._ended) > _REMEMBERED:
             del self._ended[next(iter(self._ended))]
 

@@ -130,6 +130,12 @@ class Shelved:
             if ticket & EARLY and (k.tag not in gone or k.doubtful or k.shelved is not None):
                 gone.discard(k.tag)
                 early.append(k)
+        # Published twice, since the first reply was lost, and the first of them has just ended.
+        copies = [k for k in early if not k.doubtful and k.shelved is None and self._holdings.outlived(k)]
+        if copies:
+            self._acknowledge(owner, [Settlement(k.tag, k.token) for k in copies], now)
+            gone.update(k.tag for k in copies)
+            early = [k for k in early if k.tag not in gone]
         self._holdings.forget([k for k, _ in pairs if k.tag in gone])
         return [*gone, *self._move(owner, early, now)]
 

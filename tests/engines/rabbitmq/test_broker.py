@@ -2,18 +2,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import amqp
 import pytest
 
-from tests.proxy import Proxy
+from tests.proxy import TO_CLIENT, Proxy
 from umbel import Umbel
 from umbel.core.errors import OperationalError, Unroutable
-from umbel.core.message import Delivery, End, Message
+from umbel.core.message import EARLY, Delivery, End, Message
 from umbel.core.queues import Exchange, Queue
 from umbel.engine.registry import open_engine
-from umbel.engine.seam import Broker, Engine, Lease
+from umbel.engine.seam import Broker, Depth, Engine, Lease
+from umbel.engine.shelf import Shelved
 from umbel.testing.conformance import message
 from umbel.testing.conformance_parts import done
 
@@ -140,6 +143,55 @@ def test_after_a_cut_running_messages_go_on_and_finished_ones_do_not_run_again(r
     after = open_engine(rabbit_url)
     assert broker_of(after).depth(["q"], time.time())["q"].ready == 0
     after.close()
+
+
+def publish_twice(rabbit_url: str, engine: Engine, id: str) -> None:
+    """Publish, lose the confirm, and publish again as every caller does."""
+    with Proxy(urlsplit(rabbit_url).port or 0) as proxy:
+        producer = open_engine(proxy.url(rabbit_url))
+        broker_of(producer).publish([message("first")], time.time())
+        end(engine, *take(engine, 1))
+        copied = message(id)
+        proxy.cut_after(0, TO_CLIENT)
+        with pytest.raises(OperationalError):
+            broker_of(producer).publish([copied], time.time())
+        assert broker_of(producer).publish([copied], time.time()) == []
+        producer.close()
+
+
+@pytest.mark.parametrize("id", ["0199d3f0-7c1e-7aaa-8bbb-0123456789ab", "9b2c1f0e-7c1e-4aaa-8bbb-0123456789ab"])
+def test_what_is_published_again_since_its_confirm_was_lost_is_known_to_be_doubtful(
+    rabbit_url: str, engine: Engine, id: str
+) -> None:
+    broker_of(engine).declare([Queue("q")])
+    publish_twice(rabbit_url, engine, id)
+    first, copy = take(engine, 2)
+    assert (first.id, first.doubtful, copy.id, copy.doubtful) == (id, False, id, True)
+    assert b"umbel-again" not in copy.head
+
+
+def test_an_id_that_somebody_chose_may_be_used_again(rabbit_url: str, engine: Engine) -> None:
+    broker_of(engine).declare([Queue("q")])
+    publish_twice(rabbit_url, engine, "nightly")
+    assert [each.doubtful for each in take(engine, 2)] == [False, False]
+
+
+@pytest.mark.parametrize("waiting", [True, False])
+def test_a_copy_does_not_start_once_the_first_one_has_ended_here(
+    rabbit_url: str, engine: Engine, tmp_path: Path, waiting: bool
+) -> None:
+    broker_of(engine).declare([Queue("q")])
+    publish_twice(rabbit_url, engine, "0199d3f0-7c1e-7aaa-8bbb-0123456789ab")
+    shelf = open_engine(f"sqlite:///{tmp_path / 'shelf.db'}")
+    worker = replace(engine, broker=Shelved(broker_of(engine), shelf, dead=engine.dead, scope="test"), atomic=None)
+    first, *copies = take(worker, 2 if waiting else 1)
+    assert broker_of(worker).start("me", [(first.tag, first.token, EARLY)], time.time()) == []
+    assert end(worker, first) == []
+    copies = copies or broker_of(worker).lease(Lease(("q",), "me", 1, 30.0), time.time(), 0.5)
+    stale = broker_of(worker).start("me", [(each.tag, each.token, EARLY) for each in copies], time.time())
+    assert stale == [each.tag for each in copies]
+    assert broker_of(engine).depth(["q"], time.time())["q"] == Depth(0, 0, 0)
+    shelf.close()
 
 
 def test_publishing_over_a_silent_network_ends_in_time(rabbit_url: str) -> None:

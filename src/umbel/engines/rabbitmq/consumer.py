@@ -230,7 +230,7 @@ class Consumer:
                     continue
                 arrived = read_delivery(source.queue, content, self._location.accept_content)
                 self._open[arrived.number] = None
-                arrived.delivery.doubtful = arrived.redelivered
+                arrived.delivery.doubtful |= arrived.redelivered
                 held = Held(arrived.delivery, arrived.number, source, self.epoch, arrived.handed_out)
                 if arrived.reason:
                     unfit.append((held, arrived.reason, 0.0))

@@ -23,8 +23,10 @@ __all__ = ["Arrived", "frames", "publish_method", "read_delivery", "write_conten
 
 #: Headers of umbel's own on copies that it puts back: crashes and offers so far, not before, and the generation.
 CRASHES, OFFERS, DUE, GENERATION = "umbel-crashes", "umbel-offers", "umbel-due", "umbel-generation"
+#: On what is published again since the first confirm was lost: the first one may be stored too.
+AGAIN = "umbel-again"
 #: What RabbitMQ adds on the way; a message that is sent again begins without it (Celery filters x-death too).
-_OWN = (CRASHES, OFFERS, DUE, GENERATION)
+_OWN = (CRASHES, OFFERS, DUE, GENERATION, AGAIN)
 _DEATHS = (
     *("x-death", "x-first-death-exchange", "x-first-death-queue", "x-first-death-reason"),
     *("x-last-death-exchange", "x-last-death-queue", "x-last-death-reason", "x-opt-deaths"),
@@ -221,6 +223,7 @@ def _fill(arrived: Arrived, headers: dict[str, Any], properties: dict[str, Any],
         delivery.generation = int(_number(added.get(GENERATION))) or delivery.generation
         delivery.crashes = int(_number(added.get(CRASHES)))
         delivery.offers = int(_number(added.get(OFFERS)))
+        delivery.doubtful = added.get(AGAIN) is True
         arrived.handed_out = int(_number(added.get("x-delivery-count")))
 
 

@@ -1,4 +1,7 @@
-"""Calls that failed and are repeated: what such a call has stored, or has on its way, is not published once more."""
+"""Calls that failed and are repeated: what such a call has stored, or has on its way, is not published once more.
+
+What it may have stored is published again, and known to be.
+"""
 
 from __future__ import annotations
 
@@ -51,10 +54,15 @@ class Repeats:
                 call.blocked = None
         return {key for key, call, places in found if all(not call.answers[place] for place in places)}
 
+    def unsure(self, key: Any) -> bool:
+        """Tell whether a call that failed may have stored this object already."""
+        known = self._known.get(id(key)) if self._known else None
+        return known is not None and any(known[1].answers[place] == "?" for place in known[2])
+
     def failed(self, keys: Sequence[Any], answers: Sequence[str], error: OperationalError) -> None:
         """Remember a call that failed; `keys` are the objects that its messages were made of, in order."""
         blocked = error if isinstance(error, Blocked) else None
-        if len(answers) != len(keys) or (blocked is None and all(answers)):
+        if len(answers) != len(keys):
             return
         call = _Call(answers, blocked)
         with self._lock:

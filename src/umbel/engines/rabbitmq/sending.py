@@ -14,7 +14,7 @@ from umbel.engines.rabbitmq.connection import Link
 from umbel.engines.rabbitmq.delays import Delays, delayed_route, seconds_to_wait, undelayed
 from umbel.engines.rabbitmq.failures import LostConnection, MissingQueue
 from umbel.engines.rabbitmq.location import Location
-from umbel.engines.rabbitmq.mapping import CRASHES, OFFERS, write_content
+from umbel.engines.rabbitmq.mapping import AGAIN, CRASHES, OFFERS, write_content
 from umbel.engines.rabbitmq.publisher import NACKED, Blocked, Outgoing, Pool, Publisher
 from umbel.engines.rabbitmq.repeats import Repeats
 from umbel.engines.rabbitmq.topology import declare_queue, delete_queue, is_quorum, missing_queue
@@ -146,7 +146,10 @@ class Sending:
         if exchange and exchange not in self._exchanges:
             self._with_link(self._look_for_exchange, message)
         seconds = seconds_to_wait(message.due, now) if message.due else 0
-        content = write_content(message, now, _counts(message), delayed=seconds > 0)
+        extra = _counts(message)
+        if _drawn(message.id) and self._repeats.unsure(message):
+            extra = {**(extra or {}), AGAIN: True}
+        content = write_content(message, now, extra, delayed=seconds > 0)
         if seconds:
             routes = self._delayed(exchange, key, seconds)
             return [Outgoing(*route, content, message.body, message.id) for route in routes]
@@ -245,6 +248,11 @@ def _counts(message: Message) -> dict[str, Any] | None:
     if not isinstance(message, Delivery):
         return None
     return {name: value for name, value in ((CRASHES, message.crashes), (OFFERS, message.offers)) if value}
+
+
+def _drawn(id_: str) -> bool:
+    """Tell whether an id was drawn (a UUID of version 4 or 7), so that nobody uses it again on purpose."""
+    return len(id_) == 36 and id_[14] in "47" and id_[8] == id_[13] == "-"
 
 
 def _refusal(message: Message, answer: str, outgoing: Outgoing) -> Exception:
