@@ -11,6 +11,7 @@ import time
 import traceback
 import uuid
 
+import celery_chords
 from celery import signature
 from celery.result import AsyncResult
 from celery_side import app, make
@@ -73,6 +74,7 @@ names = Names(
     uuid=uuid,
     time=time,
     os=os,
+    **celery_chords.names,
     **{name.partition(".")[2]: task for name, task in app.tasks.items() if name.startswith("fleet.")},
 )
 

@@ -82,6 +82,11 @@ local function unpadded(group, payload)
   return payload
 end
 
+-- Whether it takes no more parts. While a worker of Celery's has claimed it, it does: that one may die with its claim.
+local function is_closed(group)
+  return group.claim and (group.claim == 'done' or string.sub(group.claim, 1, 6) == 'umbel ')
+end
+
 -- Whether all have joined; then it is claimed for `last`, which is told so again until the group is confirmed.
 local function completes(group, last)
   if not group.size then return false end
@@ -101,7 +106,7 @@ end
 local function join_part(name, index, payload, size, member, body)
   local group = group_of(name)
   local entry = member .. ':' .. index
-  if group.claim then return group.claim == COMPLETE .. entry end
+  if is_closed(group) then return group.claim == COMPLETE .. entry end
   take_size(group, size)
   if has_index(group, tonumber(index)) and redis.call('SADD', group.d, entry) == 1 then
     add_payload(group, index, payload)
@@ -111,7 +116,7 @@ local function join_part(name, index, payload, size, member, body)
     group.has_body = true
     redis.call('SET', group.body, body, 'EX', LONG)
   end
-  return completes(group, entry)
+  return not group.claim and completes(group, entry)
 end
 
 -- Take the size; true when its caller is to be told that the group is complete.
