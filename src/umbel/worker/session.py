@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 from umbel.app import signals
+from umbel.app.canvas.publishing import keeps_plans
 from umbel.app.registry import is_quiet
 from umbel.core.errors import OperationalError
 from umbel.core.message import Delivery
@@ -65,6 +66,7 @@ def build_consumer(
         recovered=feeder.take_recovered,
         lost=lambda: consumer.lease_lost(),  # noqa: PLW0108 - the consumer is made below
         dead=dead,
+        joins=keeps_plans(app),
     )
     local = None if shape is None else LocalCrew(app, options, progress)
     consumer = Consumer(app, options, link, progress, crew, feeder, settler, heartbeat, clock, local=local)
