@@ -15,9 +15,6 @@ from umbel.worker.service import Service
 _RECOVER_LIMIT = 500
 #: Seconds between two sweeps of expired results.
 _EXPIRE_EVERY = 60.0
-#: Seconds between two looks for chords whose header is complete and that nobody goes on with, and how long whoever
-#: completed one has for that.
-_JOINS_EVERY, _JOINS_AFTER = 10.0, 10.0
 #: Seconds after which whoever was told that a group is complete has surely published its body, or never will; the
 #: look for such groups is as often.
 _LATE = 10.0
@@ -54,9 +51,8 @@ class Heartbeat(Service):
         self._recovered = recovered
         self._lost = lost
         self._next_expire = 0.0
-        #: When to look for joins (monotonic time); None where the store joins nothing.
-        self._next_joins = 0.0 if joins and store is not None else None
-        self._next_late = 0.0
+        #: When to look for groups that nobody goes on with (monotonic time); None where the store joins nothing.
+        self._next_late = 0.0 if joins and store is not None else None
         self._born = clock.monotonic()
         #: While False nothing is recovered (the worker is shutting down).
         self.recovering = True
@@ -68,7 +64,6 @@ class Heartbeat(Service):
         while True:
             self._try(self._recover)
             self._try(self._expire)
-            self._try(self._drive_on)
             self._try(self._publish_late)
             if self.stopping.wait(pause):
                 return
@@ -111,7 +106,9 @@ class Heartbeat(Service):
 
     def _publish_late(self) -> None:
         """Publish the bodies of groups whose completion was told to somebody who died before doing so."""
-        if self._store is None or not self.recovering or self._clock.monotonic() < self._next_late:
+        if self._store is None or self._next_late is None or self._clock.monotonic() < self._next_late:
+            return
+        if not self.recovering:
             return
         self._next_late = self._clock.monotonic() + _LATE
         now = self._clock.now()
@@ -125,15 +122,3 @@ class Heartbeat(Service):
         self._store.confirm([group for place, (group, _) in enumerate(late) if place not in refused])
         for refusal in refusals:
             raise refusal.error
-
-    def _drive_on(self) -> None:
-        """Go on with chords whose header is complete and that whoever completed them has died over."""
-        if self._store is None or self._next_joins is None or self._clock.monotonic() < self._next_joins:
-            return
-        self._next_joins = self._clock.monotonic() + _JOINS_EVERY
-        now = self._clock.now()
-        late = self._store.unconfirmed(now - _JOINS_AFTER)
-        ready = [(joined.group, joined.body) for joined in late if joined.body is not None]
-        if ready:
-            refused = {refusal.index for refusal in self._broker.publish([body for _, body in ready], now)}
-            self._store.confirm([group for index, (group, _) in enumerate(ready) if index not in refused])
