@@ -58,3 +58,8 @@ def test_a_report_tells_what_the_settings_of_redis_mean_for_messages(project: Pr
     done = project.run("report", UMBEL_BROKER_URL=redis_url)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("set `appendonly yes`") == 1
+
+
+def test_a_worker_says_at_its_start_where_results_go(project: Project, rabbit_url: str) -> None:
+    with project.worker(UMBEL_BROKER_URL=rabbit_url):
+        assert "results:     messages to whoever sent the task" in project.log()

@@ -54,11 +54,11 @@ def _durability(app: Any) -> str:
 def _results(app: Any) -> str:
     if app.store is None:
         return "none are kept"
+    if app.engine.replies is not None:
+        return "messages to whoever sent the task"
     url = app.conf.result_backend
     if not url or url == app.conf.broker_url:
         return "in the broker's database"
-    if str(url).startswith("rpc"):
-        return "messages to whoever asked"
     return mask_url(str(url))
 
 
