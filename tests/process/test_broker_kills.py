@@ -104,7 +104,7 @@ def test_a_task_longer_than_its_lease_and_a_delay_beyond_it_run_once(broker_lab:
     long = broker_lab.send_many("lab.work_late", 2, 2.5)
     broker_lab.wait_states([*long, *delayed])
     starts = [event.t for event in broker_lab.journal.events() if event.what == "start" and event.id in delayed]
-    assert 2.9 <= min(starts) - began <= max(starts) - began < 5.0
+    assert 2.9 <= min(starts) - began <= max(starts) - began < 10.0
     assert broker_lab.prove(Rules(late=True)).duplicated == 0
 
 

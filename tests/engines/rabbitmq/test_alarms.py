@@ -64,6 +64,24 @@ def test_a_batch_that_an_alarm_holds_up_is_stored_once_when_it_is_repeated(
     assert count(broker) == 20
 
 
+def test_what_an_alarm_holds_up_and_nobody_repeats_keeps_no_connection_open(server: RabbitServer) -> None:
+    engine = open_engine(server.url, {"read_timeout": 0.5})
+    assert engine.broker is not None
+    engine.broker.declare([Queue("q")])
+    alarm(server, on=True)
+    try:
+        for name in ("a", "b"):
+            with pytest.raises(OperationalError, match="alarm"):
+                engine.broker.publish([message(name)], time.time())
+    finally:
+        alarm(server, on=False)
+    engine.close()
+    deadline = time.monotonic() + 10
+    while server.evaluate("length([C || C <- rabbit_networking:connections()]).") != "0":
+        assert time.monotonic() < deadline, "connections are left open"
+        time.sleep(0.05)
+
+
 def test_a_copy_that_an_alarm_holds_up_is_stored_once_when_it_is_repeated(server: RabbitServer, broker: Broker) -> None:
     assert broker.publish([message("m")], time.time()) == []
     (got,) = broker.lease(Lease(("q",), "me", 1, 30.0), time.time(), 5.0)

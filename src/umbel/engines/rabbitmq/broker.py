@@ -275,7 +275,7 @@ class RabbitBroker(Sending):
         for consumer in self._consumers.values():
             consumer.close()
         self._consumers.clear()
-        self.pool.close()
+        self.close_senders()
 
 
 def _count(channel: Any, name: str) -> int:

@@ -63,6 +63,8 @@ class Repeats:
         """Remember a call that failed; `keys` are the objects that its messages were made of, in order."""
         blocked = error if isinstance(error, Blocked) else None
         if len(answers) != len(keys):
+            if blocked is not None:
+                blocked.link.close()
             return
         call = _Call(answers, blocked)
         with self._lock:
@@ -85,5 +87,16 @@ class Repeats:
             old = [(key, call) for key, (_, call, _) in self._known.items() if call.until < now]
             for key, _ in old:
                 del self._known[key]
-        for blocked in {call.blocked for _, call in old if call.blocked is not None}:
-            blocked.link.close()
+        _close([call for _, call in old])
+
+    def close(self) -> None:
+        """Forget everything, and close the connections that something is on its way on."""
+        with self._lock:
+            calls = [call for _, call, _ in self._known.values()]
+            self._known.clear()
+        _close(calls)
+
+
+def _close(calls: Sequence[_Call]) -> None:
+    for blocked in {call.blocked for call in calls if call.blocked is not None}:
+        blocked.link.close()

@@ -104,6 +104,11 @@ class Sending:
         if is_quorum(queue) and not any(word in ("*", "#") for word in queue.name.split(".")):
             self.delays.prepare(link, queue.name)
 
+    def close_senders(self) -> None:
+        """Close the connections that publish."""
+        self._repeats.close()
+        self.pool.close()
+
     # --- publishing ------------------------------------------------------------------------------------------
 
     def publish(self, messages: Sequence[Message], now: float) -> list[Refusal]:
@@ -221,6 +226,7 @@ class Sending:
                 answers[index] = answer
         except Blocked as error:
             # Its answers are those of a part, and cannot be waited for as if they were the whole batch's.
+            error.link.close()
             raise PublishTimeout(str(error)) from error
         return answers
 
