@@ -40,6 +40,8 @@ class _Body:
 
 
 _Effects = Callable[[Settlement, float], list[Any]]
+#: Stands for no effects.
+_NOTHING = -1
 #: A settlement and its effects; see `Settling._arguments`.
 _Item = tuple[Settlement, list[Any] | int]
 
@@ -98,16 +100,16 @@ class Settling:
     def _arguments(
         self, settlement: Settlement, raws: dict[Tag, bytes], now: float, effects: _Effects | None
     ) -> list[Any] | int:
-        """Return the effects; where a final result is all, only for how many seconds it is kept (0: for ever)."""
-        record = settlement.record
-        if (
-            record is not None
-            and effects is not None
-            and settlement.end is End.DONE
-            and not (settlement.publish or settlement.parts or settlement.tag.adopted)
-            and record.state in READY_STATES
-        ):
-            return max(math.ceil(record.expires - now), 1) if record.expires else 0
+        """Return the effects; where a final result is all, only for how many seconds it is kept (0: for ever).
+
+        _NOTHING where there is none at all.
+        """
+        record = settlement.record if effects is not None else None
+        if settlement.end is End.DONE and not (settlement.publish or settlement.parts or settlement.tag.adopted):
+            if record is None:
+                return _NOTHING
+            if record.state in READY_STATES:
+                return max(math.ceil(record.expires - now), 1) if record.expires else 0
         end = self._end(settlement, raws, now)
         if settlement.tag.adopted:
             end += ("unadopt", settlement.tag.adopted)
@@ -224,26 +226,28 @@ class Settling:
 
 
 def _words(batch: Sequence[_Item]) -> list[Any]:
-    """Return the arguments of a call, as `commit.lua` reads them: mere results in a row share what is the same."""
+    """Return the arguments of a call, as `commit.lua` reads them: results and ends in a row share what is the same."""
     words: list[Any] = []
     bodies: dict[_Body, int] = {}
-    seconds, name, count = -1, b"", 0
+    seconds, name, count = _NOTHING - 1, b"", 0
     for settlement, effects in batch:
         tag = settlement.tag
         if type(effects) is int:
             if effects != seconds or tag.list != name:
                 seconds, name, count = effects, tag.list, len(words) + 3
-                words += (name, "results", seconds, 0)
-            record = settlement.record
-            assert record is not None
-            words += (tag.number, record.id, record.meta)
+                words += (name, "ends" if effects == _NOTHING else "results", seconds, 0)
             words[count] += 1
+            record = settlement.record
+            if effects == _NOTHING or record is None:
+                words.append(tag.number)
+            else:
+                words += (tag.number, record.id, record.meta)
         else:
             assert isinstance(effects, list)
             if settlement.parts:
                 effects = [_number(word, bodies, words) if type(word) is _Body else word for word in effects]
             words += (tag.list, tag.number, len(effects), *effects)
-            seconds = -1
+            seconds = _NOTHING - 1
     return words
 
 

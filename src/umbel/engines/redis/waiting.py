@@ -1,7 +1,8 @@
 """How an idle consumer waits: for each list one connection blocks in BLMOVE into the owner's own staging list.
 
 A message wakes exactly one waiting connection and is safe from the moment it is moved: `recover` finds what is staged.
-Before a consumer goes busy its connections are disarmed, so that none of them takes what another could run.
+The others go on waiting while the consumer takes that message, if it says that it comes back (`Lease.again`). Before it
+goes busy they are disarmed, so that none of them takes what another could run.
 """
 
 from __future__ import annotations

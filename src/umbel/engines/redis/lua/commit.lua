@@ -4,6 +4,7 @@
 --   park <due> (the message itself) · unadopt <name> ·
 --   part <group> <index> <payload> <size> <member> <number of its body, or ''>
 -- or, for some in a row that only have a result: list, 'results', seconds, how many, (number, id, meta)…
+-- or, for some in a row that have nothing: list, 'ends', (unused), how many, number…
 -- or a body, counted from 1: '', 'body', how many effects, the message (or '': the size of its group is known), effects.
 -- Answers the numbers of those that were not held, nothing of which is applied.
 even_when_full()
@@ -54,6 +55,20 @@ local function store_results(first, last, key, seconds)
   return last + 1
 end
 
+local function end_leases(first, last, key)
+  local call, count = redis.call, #ended
+  for n = first, last do
+    local number = ARGV[n]
+    if call('HDEL', key, number) == 1 then
+      count = count + 1
+      ended[count] = number
+    else
+      stale[#stale + 1] = number
+    end
+  end
+  return last + 1
+end
+
 local function settle(n, list, key)
   local number, first = ARGV[n + 1], n + 3
   local last = n + 2 + tonumber(ARGV[n + 2])
@@ -75,6 +90,8 @@ while n <= #ARGV do
   end
   if ARGV[n + 1] == 'results' then
     n = store_results(n + 4, n + 3 + 3 * tonumber(ARGV[n + 3]), key, ARGV[n + 2])
+  elseif ARGV[n + 1] == 'ends' then
+    n = end_leases(n + 4, n + 3 + tonumber(ARGV[n + 3]), key)
   elseif ARGV[n + 1] == 'body' then
     local last = n + 3 + tonumber(ARGV[n + 2])
     bodies[#bodies + 1] = {message = ARGV[n + 3], first = n + 4, last = last}
