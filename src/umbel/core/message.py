@@ -98,7 +98,8 @@ class Part(msgspec.Struct, gc=False):
     payload: bytes
     #: How many members there are; None while that is not known yet. The first size stored stays.
     size: int | None = None
-    #: What is to be published when this part completes the group; the payloads are read with `Store.joined`.
+    #: What is to be published when this part completes the group; the payloads are read with `Store.joined`. None
+    #: where that is not known: then what another part brought is published.
     body: Message | None = None
     #: The id of the member's task. A repeat has the same one; two members of one index (Celery's `add_to_chord`
     #: makes such) differ in it.

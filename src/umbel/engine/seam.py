@@ -302,6 +302,7 @@ class Atomic(Protocol):
 
         Of a stale settlement nothing is applied. The body of a part that completes its group is published and
         confirmed in the same step, so nobody needs to be told; a body that cannot be routed becomes a dead letter.
+        Where the last part brings no body, the group may be left to whoever asks for `unconfirmed` ones.
         """
 
 

@@ -69,6 +69,15 @@ class JoinSuite(Suite):
         assert told["g"] is not None
         assert same(told["g"], message("a"))
 
+    def test_a_part_that_brings_no_body_completes_the_group_with_the_body_of_another(self, engine: Engine) -> None:
+        store = self.store(engine)
+        store.join([_part(0, size=2)], NOW)
+        for _ in range(2):
+            (joined,) = store.join([Part("g", 1, b"1", 2)], NOW)
+            assert joined.body is not None
+            assert same(joined.body, message("body of g"))
+        assert [late.group for late in store.unconfirmed(NOW + 1)] == ["g"]
+
     def test_complete_groups_that_nobody_confirms_are_found(self, engine: Engine) -> None:
         store = self.store(engine)
         store.join([_part(0, group="open")], NOW)
@@ -188,8 +197,8 @@ class AtomicJoinSuite(Suite):
         ]
         outcomes = [done(item, parts=tuple(own)) for item, own in zip(taken, parts, strict=True)]
         assert engine.atomic.commit("me", outcomes, NOW) == []
-        assert sorted(ids(self.take(engine))) == ["body of x", "body of y"]
-        assert self.store(engine).joined("xyz").keys() == {"x", "y", "z"}
+        assert sorted(ids(self.take(engine))) == ["body of x", "body of y", "body of z"]
+        assert self.store(engine).joined(["x", "y", "z", "bare"]).keys() == {"x", "y", "z", "bare"}
 
     def test_a_size_that_comes_after_the_last_outcome_is_given_the_body(self, engine: Engine) -> None:
         assert engine.atomic is not None
@@ -204,6 +213,16 @@ class AtomicJoinSuite(Suite):
         assert joined.body is not None
         assert same(joined.body, body)
         assert [late.group for late in self.store(engine).unconfirmed(NOW + 1)] == ["g"]
+
+    def test_an_outcome_that_brings_no_body_has_that_of_another_published(self, engine: Engine) -> None:
+        assert engine.atomic is not None
+        self.broker(engine).publish([message("a"), message("b")], NOW)
+        first, last = self.take(engine)
+        assert engine.atomic.commit("me", [done(first, parts=(_part(0, size=2),))], NOW) == []
+        assert engine.atomic.commit("me", [done(last, parts=(Part("g", 1, b"1", 2),))], NOW) == []
+        # At once, or by whoever looks for groups that nobody goes on with.
+        late = self.store(engine).unconfirmed(NOW)
+        assert ids(self.take(engine)) + [each.body.id for each in late if each.body] == ["body of g"]
 
     def test_what_a_stale_outcome_brings_serves_those_beside_it(self, engine: Engine) -> None:
         assert engine.atomic is not None

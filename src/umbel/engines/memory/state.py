@@ -212,5 +212,5 @@ class State:
                 group.body = part.body
             if group.add(part.index, part.payload, part.size):
                 group.since = group.since or now
-                joined.setdefault(part.group, Joined(part.group, group.in_order(), part.body))
+                joined.setdefault(part.group, Joined(part.group, group.in_order(), group.body))
         return list(joined.values())

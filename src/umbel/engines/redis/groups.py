@@ -53,7 +53,10 @@ class Groups:
                 args.append(b"=" if part.body is last else pack_message(part.body))
                 last = part.body
         told = self._client.script(_JOIN, self._keys, args) if parts else []
-        return [Joined(parts[place].group, tuple(payloads), parts[place].body) for place, payloads in told]
+        return [
+            Joined(parts[place].group, tuple(payloads), parts[place].body or (body and unpack_message(body)))
+            for place, payloads, body in told
+        ]
 
     def expect(self, sizes: Mapping[str, int], now: float) -> list[Joined]:
         """Store the sizes of groups; return the groups that this completed."""

@@ -6,15 +6,17 @@ import json
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 
-from umbel.core.message import GROWN, Joined, Part, pack_message, unpack_message
+from umbel.core.message import GROWN, Joined, Message, Part, pack_message, unpack_message
 
 #: Stages of a group: 0 open, 1 complete, 2 confirmed, 3 forgotten. `last` is the index that completed it, NULL where
 #: its size did; `count` is the number of parts that count, kept as soon as `size` is known so that no join counts the
-#: parts again: those below `size`, and of the members that came later (`grown` many, see GROWN). `body` is kept while
-#: somebody may still have to be told of it: until the size is known, and from `since`, when it is complete, on.
+#: parts again: those below `size`, and of the members that came later (`grown` many, see GROWN). `body` is the first
+#: one that a part brought, kept until it is confirmed that it is published; `since` is when the group was complete.
 _OPEN, _COMPLETE = 0, 1
 
-_GET = "SELECT id, stage, size, last, grown FROM joining WHERE name = ? AND NOT (expires > 0 AND expires <= ?)"
+_GET = """
+SELECT id, stage, size, last, grown, body IS NULL FROM joining
+WHERE name = ? AND NOT (expires > 0 AND expires <= ?)"""
 _ADD = "INSERT OR IGNORE INTO part (joining, position, payload) VALUES (?, ?, ?)"
 _RECOUNT = """
 UPDATE joining SET count = (
@@ -23,7 +25,7 @@ UPDATE joining SET count = (
 WHERE id = ?1 AND size IS NOT NULL"""
 _COUNT = "UPDATE joining SET count = count + 1 WHERE id = ?"
 _FINISH = "UPDATE joining SET stage = 1, last = ?, since = ? WHERE id = ? AND count = size + grown"
-_BODY = "UPDATE joining SET body = ? WHERE name = ? AND stage < 2"
+_BODY = "UPDATE joining SET body = ? WHERE id = ?"
 _CONFIRM = "UPDATE joining SET stage = 2, body = NULL WHERE stage = 1 AND name IN (SELECT value FROM json_each(?))"
 _LATE = """
 SELECT name, body FROM joining
@@ -42,34 +44,39 @@ _CLOSE = "INSERT OR IGNORE INTO joining (name, stage, expires) VALUES (?, 3, ?)"
 _GROWN = "SELECT first FROM growth WHERE joining = ? AND name = ?"
 _GROW = "UPDATE joining SET grown = grown + ? WHERE id = ?"
 
-_Row = tuple[int, int, int | None, int | None, int]
+_Row = tuple[int, int, int | None, int | None, int, bool]
 
 
 def join(connection: sqlite3.Connection, parts: Sequence[Part], now: float) -> list[Joined]:
     """Store parts; return the groups that this completed, and those whose completing part was repeated."""
     complete = add(connection, parts, now)
-    for part in complete.values():
-        _keep_body(connection, part)
     found = payloads(connection, complete)
-    return [Joined(name, found[name], part.body) for name, part in complete.items()]
+    return [Joined(name, found[name], body) for name, body in complete.items()]
 
 
-def add(connection: sqlite3.Connection, parts: Sequence[Part], now: float) -> dict[str, Part]:
-    """Store parts; return, by group, those that completed theirs now or when they were stored first."""
-    complete: dict[str, Part] = {}
+def add(connection: sqlite3.Connection, parts: Sequence[Part], now: float) -> dict[str, Message | None]:
+    """Store parts; return the bodies of groups that this completed, now or when the same part was stored first."""
+    complete: dict[str, Message | None] = {}
     for part in parts:
         known = _open(connection, part.group, now)
-        _number, stage, _size, last, _grown = known
+        number, stage, _size, last, _grown, bare = known
+        if bare and part.body is not None and stage <= _COMPLETE:
+            connection.execute(_BODY, (pack_message(part.body), number))
         if (stage == _COMPLETE and last == part.index) or (stage == _OPEN and _add(connection, known, part, now)):
-            complete.setdefault(part.group, part)
+            complete.setdefault(part.group, part.body or _body(connection, number))
     return complete
+
+
+def _body(connection: sqlite3.Connection, number: int) -> Message | None:
+    data = connection.execute("SELECT body FROM joining WHERE id = ?", (number,)).fetchone()[0]
+    return None if data is None else unpack_message(data)
 
 
 def expect(connection: sqlite3.Connection, sizes: Mapping[str, int], now: float) -> list[Joined]:
     """Store the sizes of groups; return the groups that this completed."""
     joined = []
     for name, wanted in sizes.items():
-        number, stage, size, last, _grown = _open(connection, name, now)
+        number, stage, size, last, *_ = _open(connection, name, now)
         if stage == _OPEN:
             if size is None:
                 _resize(connection, number, wanted)
@@ -77,14 +84,13 @@ def expect(connection: sqlite3.Connection, sizes: Mapping[str, int], now: float)
         else:
             told = stage == _COMPLETE and last is None
         if told:
-            body = connection.execute("SELECT body FROM joining WHERE id = ?", (number,)).fetchone()[0]
-            joined.append(Joined(name, payloads(connection, [name])[name], body and unpack_message(body)))
+            joined.append(Joined(name, payloads(connection, [name])[name], _body(connection, number)))
     return joined
 
 
 def grow(connection: sqlite3.Connection, name: str, by: int, now: float, key: str) -> int:
     """Let an open group have `by` members more; return the first index, that of a known key as it was told first."""
-    number, stage, _size, _last, grown = _open(connection, name, now)
+    number, stage, _size, _last, grown, _bare = _open(connection, name, now)
     known = connection.execute(_GROWN, (number, key)).fetchone() if key else None
     if known is not None:
         return int(known[0])
@@ -103,7 +109,7 @@ def _open(connection: sqlite3.Connection, name: str, now: float) -> _Row:
     forget(connection, [name], 0.0)
     number = connection.execute("INSERT INTO joining (name, stage) VALUES (?, ?)", (name, _OPEN)).lastrowid
     assert number is not None
-    return number, _OPEN, None, None, 0
+    return number, _OPEN, None, None, 0, True
 
 
 def _resize(connection: sqlite3.Connection, number: int, size: int) -> None:
@@ -111,18 +117,12 @@ def _resize(connection: sqlite3.Connection, number: int, size: int) -> None:
     connection.execute(_RECOUNT, (number, GROWN))
 
 
-def _keep_body(connection: sqlite3.Connection, part: Part) -> None:
-    if part.body is not None:
-        connection.execute(_BODY, (pack_message(part.body), part.group))
-
-
 def _add(connection: sqlite3.Connection, known: _Row, part: Part, now: float) -> bool:
     """Add a part to an open group; True when that completed it."""
-    number, _stage, size, _last, grown = known
+    number, _stage, size, _last, grown, _bare = known
     new = connection.execute(_ADD, (number, part.index, part.payload)).rowcount > 0
     if size is None:
         if part.size is None:
-            _keep_body(connection, part)
             return False
         _resize(connection, number, part.size)
     elif new and (0 <= part.index < size or GROWN <= part.index < GROWN + grown):

@@ -125,7 +125,7 @@ def commit(
     if parts:
         complete = joins.add(connection, parts, now)
         joins.confirm(connection, complete.keys())
-        follow_ups += [part.body for part in complete.values() if part.body is not None]
+        follow_ups += [body for body in complete.values() if body is not None]
     if follow_ups:
         for refusal in messages.insert(connection, queues, follow_ups, now, careful=careful):
             bury(connection, follow_ups[refusal.index], str(refusal.error), now)

@@ -2,8 +2,7 @@
 local answer = {}
 for n = 2, #ARGV, 2 do
   if expect_group(ARGV[n], ARGV[n + 1]) then
-    await_confirmation(ARGV[n], ARGV[1], '')
-    answer[#answer + 1] = {(n - 2) / 2, payloads_of(ARGV[n]), redis.call('GET', group_of(ARGV[n]).body)}
+    answer[#answer + 1] = {(n - 2) / 2, payloads_of(ARGV[n]), await_confirmation(ARGV[n], ARGV[1])}
   end
 end
 return answer

@@ -6,8 +6,8 @@
 local GROWN = 1000000000
 local COMPLETE = 'umbel complete '
 local LATE = R .. 'umbel.joined'
--- Seconds for which is kept what Celery's workers do not delete with the rest: a month.
-local LONG = 2592000
+-- Seconds for which is kept what Celery's workers do not delete with the rest.
+local LONG = 86400
 local groups = {}
 
 -- What is known of a group in this run: its keys, size (nil: not known), how far it has grown, who has completed it.
@@ -101,8 +101,8 @@ local function completes(group, last)
   return true
 end
 
--- Take a part (size '': not known yet); true when its caller is to be told that the group is complete. Its body is
--- kept where the size may come last ('' or nil: none).
+-- Take a part (size '': not known yet); true when its caller is to be told that the group is complete. A body (nil or
+-- '': none) is kept for the case that the size, or a part without one, comes last.
 local function join_part(name, index, payload, size, member, body)
   local group = group_of(name)
   local entry = member .. ':' .. index
@@ -112,7 +112,7 @@ local function join_part(name, index, payload, size, member, body)
     add_payload(group, index, payload)
     keep(group)
   end
-  if not group.size and body and body ~= '' and not group.has_body then
+  if body and body ~= '' and not group.has_body then
     group.has_body = true
     redis.call('SET', group.body, body, 'EX', LONG)
   end
@@ -144,15 +144,15 @@ local function grow_group(name, by, key)
   return first
 end
 
--- Until it is confirmed, keep the body of a group that has just become complete ('': what is kept stays).
-local function await_confirmation(name, now, body)
+-- Until it is confirmed, keep the body of a group that has just become complete; answers it (false: there is none).
+local function await_confirmation(name, since)
   local group = group_of(name)
-  if body ~= '' then
-    redis.call('SET', group.body, body)
-  elseif redis.call('PERSIST', group.body) == 0 and redis.call('EXISTS', group.body) == 0 then
-    return
+  local body = redis.call('GET', group.body)
+  if body then
+    redis.call('PERSIST', group.body)
+    redis.call('ZADD', LATE, 'NX', since, name)
   end
-  redis.call('ZADD', LATE, 'NX', now, name)
+  return body
 end
 
 local function confirm_group(name)

@@ -1,5 +1,5 @@
--- now, (group, index, payload, size, member, body)…: take parts; answers {place of the part, payload…} for each group
--- to be told of. A body that is '=' is the last one that was given, '' is none.
+-- now, (group, index, payload, size, member, body)…: take parts; answers {place of the part, payloads, body} for each
+-- group to be told of. A body that is '=' is the last one that was given, '' is none.
 local told, answer, given, body = {}, {}, nil, nil
 for n = 2, #ARGV, 6 do
   local name = ARGV[n]
@@ -7,8 +7,7 @@ for n = 2, #ARGV, 6 do
   if body == '=' then body = given elseif body ~= '' then given = body end
   if join_part(name, ARGV[n + 1], ARGV[n + 2], ARGV[n + 3], ARGV[n + 4], body) and not told[name] then
     told[name] = true
-    await_confirmation(name, ARGV[1], body)
-    answer[#answer + 1] = {(n - 2) / 6, payloads_of(name)}
+    answer[#answer + 1] = {(n - 2) / 6, payloads_of(name), await_confirmation(name, ARGV[1])}
   end
 end
 return answer
