@@ -74,6 +74,10 @@ class Keys:
         """Return the key of what `owner` has leased from a list: number → envelope."""
         return b"%bumbel.held.%b%b%b" % (self.prefix, owner.encode(), SEPARATOR, name)
 
+    def large(self, number: int) -> bytes:
+        """Return the key of a list that holds one large message, leased under this number."""
+        return b"%bumbel.large.%d" % (self.prefix, number)
+
     def staged(self, owner: str, name: bytes) -> bytes:
         """Return the key of the list into which a waiting connection of `owner` moves a message."""
         return b"%bumbel.staged.%b%b%b" % (self.prefix, owner.encode(), SEPARATOR, name)

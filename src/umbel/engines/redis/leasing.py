@@ -21,7 +21,7 @@ from umbel.engines.redis.dead import letter_of_raw
 from umbel.engines.redis.envelopes import Tag, deliver
 from umbel.engines.redis.keys import Keys
 from umbel.engines.redis.now import server_now
-from umbel.engines.redis.scripts import COMMIT, EXTEND, LEASE, RECOVER, START
+from umbel.engines.redis.scripts import CLAIM, COMMIT, EXTEND, LEASE, RECOVER, START
 from umbel.engines.redis.store import Revocations
 from umbel.engines.redis.waiting import LONGEST_BLOCK, Place
 
@@ -29,6 +29,8 @@ __all__ = ["Leasing"]
 
 #: The most messages that one call takes.
 _MOST = 1000
+#: A message of so many bytes is a large one; how many and how many bytes of such ones are taken at once.
+_LARGE, _MOST_LARGE, _MOST_LARGE_BYTES = 32_768, 64, 4_194_304
 #: How long an owner that holds nothing is remembered after its lease has lapsed (seconds).
 _KEEP = LONGEST_BLOCK + 570.0
 #: When a message that is left to others comes back (seconds).
@@ -74,6 +76,8 @@ class Leasing:
         self._calls = {kind: Calls() for kind in ("lease", "recover")}
         self._accept = client.location.accept_content
         self._turn = 0
+        #: How many messages to take as large ones, by what came last; 0: none.
+        self._large = 0
         self._pid = os.getpid()
         #: Owner → (its queues, until when they are known at the server).
         self._registered: dict[str, tuple[tuple[str, ...], float]] = {}
@@ -90,6 +94,8 @@ class Leasing:
         place.quiet_until = 0.0
         try:
             answer = self._ask(lease, now, place, number, again, keep=keep and again == "0")
+            if answer[3] == 2:
+                answer = self._take_large(lease, number, answer)
             self._revocations.saw(bool(answer[4]))
             server, taken = float(answer[0]), self._deliveries(answer)
             deliveries = self._sift(lease, taken, now, server)
@@ -130,6 +136,23 @@ class Leasing:
             raise answer
         return answer, late
 
+    def _take_large(self, lease: Lease, number: str, answer: Any) -> Any:
+        """Move the messages that the server has numbered past its scripts, and claim them in the same step."""
+        server, _, (name, text, count), _, revoked, _ = answer
+        first = int(text)
+        moves = [
+            ("LMOVE", self._keys.key(name), self._keys.large(place), "RIGHT", "LEFT")
+            for place in range(first, first + count)
+        ]
+        claim = ("EVAL", CLAIM.source, 1, self._keys.prefix, lease.owner, name, number, first, count)
+        *queued, done = self._client.pipeline([("MULTI",), *moves, claim, ("EXEC",)])
+        if any(isinstance(reply, Exception) for reply in (*queued, done)):
+            # Redis' memory is full, or the user may not: nothing has been done, and scripts may still take some.
+            self._large = 0
+            return [server, b"", [], 0, revoked, 0]
+        raws = [raw for raw in done[:count] if raw is not None]
+        return [server, b"", [[name, text, *raws]] if raws and done[-1] == len(raws) else [], 0, revoked, 0]
+
     def _arguments(
         self, lease: Lease, now: float, drain: bool, number: str, again: str, only: Collection[bytes] | None = None
     ) -> list[Any]:
@@ -148,6 +171,7 @@ class Leasing:
             again,
             self._register(lease),
             "1" if drain else "0",
+            self._large,
             len(queues),
             *queues,
             math.ceil(limit / len(queues)) if queues else 0,
@@ -176,6 +200,8 @@ class Leasing:
         found = []
         for name, first, *raws in answer[2]:
             found += [self._deliver(raw, name, number, b"") for number, raw in enumerate(raws, int(first))]
+            size = len(raws[0])
+            self._large = min(_MOST_LARGE, _MOST_LARGE_BYTES // size + 1) if size >= _LARGE else 0
         return found
 
     def _deliver(self, raw: bytes, name: bytes, number: int, note: bytes) -> Delivery | tuple[Tag, bytes, str]:

@@ -101,7 +101,8 @@ class Looking:
         for name in self._members(b"umbel.lists." + owner):
             place = b"umbel.held.%b%b%b" % (owner, SEPARATOR, name)
             held = self._client.call("HGETALL", self._keys.key(place))
-            for number, raw in zip(held[::2], held[1::2], strict=True):
+            for number, envelope in zip(held[::2], held[1::2], strict=True):
+                raw = envelope or self._client.call("LINDEX", self._keys.large(int(number)), 0) or b""
                 yield (Stage.STARTED if number in started else Stage.LEASED), [raw]
             yield from ((Stage.QUEUED, page) for page in self._range(
                 "LRANGE", self._keys.key(b"umbel.staged.%b%b%b" % (owner, SEPARATOR, name))

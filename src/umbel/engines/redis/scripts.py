@@ -9,6 +9,7 @@ from umbel.engines.redis.connection import Script
 __all__ = [
     "ADOPT",
     "BURY",
+    "CLAIM",
     "COMMIT",
     "DEPTH",
     "DROP",
@@ -33,6 +34,7 @@ def load_script(name: str, *parts: str) -> Script:
 
 
 LEASE = load_script("lease")
+CLAIM = load_script("claim")
 START = load_script("start")
 EXTEND = load_script("extend", "queues")
 REMOVE = load_script("remove", "queues")

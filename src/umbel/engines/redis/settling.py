@@ -148,11 +148,18 @@ class Settling:
         tags = [settlement.tag for settlement in settlements if settlement.end is not End.DONE]
         if not tags:
             return {}
-        answers = self._client.pipeline([("HGET", self._keys.held(owner, tag.list), tag.number) for tag in tags])
+        held = self._asked([("HGET", self._keys.held(owner, tag.list), tag.number) for tag in tags])
+        raws = {tag: raw for tag, raw in zip(tags, held, strict=True) if raw is not None}
+        large = [tag for tag, raw in raws.items() if not raw]
+        envelopes = self._asked([("LINDEX", self._keys.large(tag.number), 0) for tag in large])
+        return raws | {tag: raw or b"" for tag, raw in zip(large, envelopes, strict=True)}
+
+    def _asked(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        answers = self._client.pipeline(commands)
         for answer in answers:
             if isinstance(answer, Exception):
                 raise answer
-        return {tag: raw for tag, raw in zip(tags, answers, strict=True) if raw is not None}
+        return answers
 
     def _end(self, settlement: Settlement, raws: dict[Tag, bytes], now: float) -> list[Any]:
         """Return what becomes of the message itself."""

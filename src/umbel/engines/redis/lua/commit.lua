@@ -72,7 +72,7 @@ end
 local function settle(n, list, key)
   local number, first = ARGV[n + 1], n + 3
   local last = n + 2 + tonumber(ARGV[n + 2])
-  local raw = ARGV[first] == 'park' and first <= last and redis.call('HGET', key, number)
+  local raw = ARGV[first] == 'park' and first <= last and envelope_of(number, redis.call('HGET', key, number))
   if redis.call('HDEL', key, number) == 1 then
     ended[#ended + 1] = number
     apply(first, last, list, raw)
@@ -101,6 +101,9 @@ while n <= #ARGV do
   end
 end
 in_chunks('HDEL', P .. 'umbel.notes.' .. owner, ended)
+if redis.call('EXISTS', has_large_key(owner)) == 1 then
+  for _, number in ipairs(ended) do redis.call('DEL', large_key(number)) end
+end
 if ARGV[2] ~= '' then
   redis.call('SET', P .. 'umbel.settled.' .. owner, ARGV[2] .. ' ' .. table.concat(stale, ' '), 'EX', 86400)
 end

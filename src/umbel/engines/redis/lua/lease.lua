@@ -1,10 +1,12 @@
--- owner, now, seconds, limit, call, again, register, drain, number of queues, queue…, share, (list, index of queue)…
+-- owner, now, seconds, limit, call, again, register, drain, large, number of queues, queue…, share,
+-- (list, index of queue)…
 -- Answers {now, next due or '', entries, again, whether anything is revoked, 1 if nothing ready is left in the lists}; an
--- entry is {list, first number, raw…}, or {list, number, raw, note} again.
+-- entry is {list, first number, raw…}, or {list, number, raw, note} again. Where messages are large, `large` is how many
+-- to take at most: it may answer 2 for again and {list, first number, how many}, which the caller then moves and claims.
 local owner, now, limit, call = ARGV[1], clock(ARGV[2]), tonumber(ARGV[4]), ARGV[5]
 local deadline = now + tonumber(ARGV[3])
-local queues = tonumber(ARGV[9])
-local at = 10 + queues
+local large, queues = tonumber(ARGV[9]), tonumber(ARGV[10])
+local at = 11 + queues
 local share = tonumber(ARGV[at])
 local revoked = redis.call('EXISTS', (KEYS[2] or P) .. 'umbel.revoked')
 local text = string.format('%.17g', now)
@@ -15,7 +17,7 @@ if fresh or ARGV[7] == '1' then
   local lists = {}
   for n = at + 1, #ARGV, 2 do lists[#lists + 1] = ARGV[n] end
   if #lists > 0 then in_chunks('SADD', P .. 'umbel.lists.' .. owner, lists) end
-  for n = 10, at - 1 do
+  for n = 11, at - 1 do
     redis.call('ZADD', P .. 'umbel.consumers.' .. ARGV[n], deadline, owner)
     redis.call('ZREMRANGEBYSCORE', P .. 'umbel.consumers.' .. ARGV[n], '-inf', '(' .. text)
     redis.call('SADD', P .. 'umbel.queues', ARGV[n])
@@ -71,6 +73,16 @@ if ARGV[8] == '1' then
       local raw = redis.call('LPOP', staged)
       if not raw then break end
       redis.call('RPUSH', P .. ARGV[n], raw)
+    end
+  end
+end
+if large > 0 and total == 0 then
+  -- What Redis hands to Lua is copied several times: large messages go past it.
+  for n = at + 1, #ARGV, 2 do
+    local count = math.min(large, limit, share, redis.call('LLEN', P .. ARGV[n]))
+    if count > 0 then
+      local first = redis.call('INCRBY', P .. 'umbel.tag', count) - count + 1
+      return {text, '', {ARGV[n], string.format('%.0f', first), count}, 2, revoked, 0}
     end
   end
 end

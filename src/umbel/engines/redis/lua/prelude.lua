@@ -14,6 +14,14 @@ local function even_when_full() redis.call('HDEL', P .. 'umbel.scheduled.count',
 local function held_key(owner, list) return P .. 'umbel.held.' .. owner .. SEP .. list end
 local function staged_key(owner, list) return P .. 'umbel.staged.' .. owner .. SEP .. list end
 
+-- A large message is held in a list of its own, and '' stands in the place of its envelope.
+local function large_key(number) return P .. 'umbel.large.' .. number end
+local function has_large_key(owner) return P .. 'umbel.has_large.' .. owner end
+local function envelope_of(number, value)
+  if value ~= '' then return value end
+  return redis.call('LINDEX', large_key(number), 0) or ''
+end
+
 local function in_chunks(command, key, values)
   for first = 1, #values, 1000 do
     redis.call(command, key, unpack(values, first, math.min(first + 999, #values)))
@@ -80,7 +88,7 @@ local function taken_before(kind, owner, call, again)
   local notes = redis.call('HMGET', P .. 'umbel.notes.' .. owner, unpack(tags))
   for _, list in ipairs(redis.call('SMEMBERS', P .. 'umbel.lists.' .. owner)) do
     for index, raw in ipairs(redis.call('HMGET', held_key(owner, list), unpack(tags))) do
-      if raw then found[#found + 1] = {list, tags[index], raw, notes[index] or ''} end
+      if raw then found[#found + 1] = {list, tags[index], envelope_of(tags[index], raw), notes[index] or ''} end
     end
   end
   table.sort(found, function(a, b) return tonumber(a[2]) < tonumber(b[2]) end)

@@ -14,6 +14,7 @@ local function remove_copy(queue)
       for _, owner in ipairs(redis.call('ZRANGE', P .. 'umbel.owners', 0, -1)) do
         local numbers = redis.call('HKEYS', held_key(owner, part))
         if #numbers > 0 then in_chunks('HDEL', P .. 'umbel.notes.' .. owner, numbers) end
+        for _, number in ipairs(numbers) do redis.call('DEL', large_key(number)) end
         redis.call('DEL', held_key(owner, part), staged_key(owner, part))
         redis.call('SREM', P .. 'umbel.lists.' .. owner, part)
       end

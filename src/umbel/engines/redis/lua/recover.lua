@@ -29,7 +29,8 @@ local function take_over(owner, list)
   table.sort(numbers, function(a, b) return tonumber(a) < tonumber(b) end)
   for _, number in ipairs(numbers) do
     if #found >= limit then return end
-    local raw, note = redis.call('HGET', from, number), redis.call('HGET', notes, number)
+    local held, note = redis.call('HGET', from, number), redis.call('HGET', notes, number)
+    local raw = envelope_of(number, held)
     local bumps, ticket, former = string.match(note or '', '^(%d+) (%d+) (.-) *$')
     if not former or former == '' then former = owner end
     note = string.format('%d %s %s', tonumber(bumps or 0) + 1, ticket or '0', former)
@@ -37,7 +38,11 @@ local function take_over(owner, list)
     redis.call('HDEL', notes, number)
     local fresh = string.format('%.0f', redis.call('INCR', P .. 'umbel.tag'))
     first = first or fresh
-    redis.call('HSET', held_key(heir, list), fresh, raw)
+    redis.call('HSET', held_key(heir, list), fresh, held)
+    if held == '' and redis.call('EXISTS', large_key(number)) == 1 then
+      redis.call('RENAME', large_key(number), large_key(fresh))
+      redis.call('SET', has_large_key(heir), '1')
+    end
     redis.call('HSET', P .. 'umbel.notes.' .. heir, fresh, note)
     follow_adopted(raw, number, fresh, list, heir)
     redis.call('SADD', P .. 'umbel.lists.' .. heir, list)
@@ -63,7 +68,7 @@ for _, owner in ipairs(owners) do
     -- Its connections may still be waiting at the server: it is remembered until they cannot be any more.
     if empty and score + keep < now then
       redis.call('ZREM', P .. 'umbel.owners', owner)
-      redis.call('DEL', P .. 'umbel.lists.' .. owner, P .. 'umbel.notes.' .. owner)
+      redis.call('DEL', P .. 'umbel.lists.' .. owner, P .. 'umbel.notes.' .. owner, has_large_key(owner))
     end
   end
 end
