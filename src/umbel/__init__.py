@@ -10,11 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from umbel.app.app import Celery, Umbel
-    from umbel.app.current import app_or_default, current_app, current_task
-    from umbel.app.ids import new_id as uuid
-    from umbel.app.result import AsyncResult
-    from umbel.app.shared import shared_task
-    from umbel.app.signature import (
+    from umbel.app.canvas.names import (
         Signature,
         chain,
         chord,
@@ -26,6 +22,10 @@ if TYPE_CHECKING:
         xmap,
         xstarmap,
     )
+    from umbel.app.current import app_or_default, current_app, current_task
+    from umbel.app.ids import new_id as uuid
+    from umbel.app.result import AsyncResult
+    from umbel.app.shared import shared_task
     from umbel.app.task import Task
     from umbel.core.queues import Exchange, Queue
 
@@ -63,7 +63,7 @@ _PLACES = {
     "umbel.app.shared": ("shared_task",),
     "umbel.app.current": ("current_app", "current_task", "app_or_default"),
     "umbel.app.result": ("AsyncResult",),
-    "umbel.app.signature": (
+    "umbel.app.canvas.names": (
         "Signature", "signature", "maybe_signature", "subtask", "chain", "group", "chord", "chunks", "xmap", "xstarmap",
     ),
     "umbel.core.queues": ("Queue", "Exchange"),

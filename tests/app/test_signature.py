@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from umbel import Signature, Umbel, maybe_signature, signature
-from umbel.core.errors import NotSupportedError
 
 
 @pytest.fixture
@@ -79,10 +78,3 @@ def test_maybe_signature_takes_dicts_and_leaves_the_rest(add: Any) -> None:
     assert isinstance(maybe_signature(dict(sig)), Signature)
     assert maybe_signature(None) is None
     assert signature(add, (1,)) == sig
-
-
-def test_a_canvas_says_that_it_comes_later(add: Any) -> None:
-    with pytest.raises(NotSupportedError, match="canvas"):
-        add.s(1) | add.s(2)
-    with pytest.raises(NotSupportedError, match="chain"):
-        Signature.from_dict({"task": "celery.chain", "subtask_type": "chain"})

@@ -18,7 +18,7 @@ from umbel.core import serialization
 from umbel.core.options import check_options
 from umbel.core.protocol import encode_body
 
-__all__ = ["acall", "call", "call_many", "result_of", "send_chunks"]
+__all__ = ["acall", "add_to_trail", "call", "call_many", "result_of", "send_chunks"]
 
 #: Calls in one transaction of a bulk publish.
 _CHUNK = 1000
@@ -115,7 +115,7 @@ def _call_here(task: Any, args: Sequence[Any], kwargs: Mapping[str, Any], option
     args, kwargs, _ = serialization.loads(body.data, body.content_type, body.content_encoding, {serializer})
     given = dict(options)
     result = apply_eager(task, args, kwargs, task_id=given.pop("task_id", None) or new_id(), **given)
-    _trail(result, options)
+    add_to_trail(result, options)
     return result
 
 
@@ -126,11 +126,11 @@ def result_of(app: Any, task_id: str, plan: Plan, own: Mapping[str, Any]) -> Any
     if plan.options.ignore_result:
         result.ignored = True
     if requests.top() is not None:
-        _trail(result, own)
+        add_to_trail(result, own)
     return result
 
 
-def _trail(result: Any, options: Mapping[str, Any]) -> None:
+def add_to_trail(result: Any, options: Mapping[str, Any]) -> None:
     """Make the result a child of the task that sends it."""
     frame = requests.top()
     while frame is not None and frame.request.called_directly:

@@ -14,9 +14,9 @@ from umbel.app.result import EagerResult
 from umbel.app.retry import NextCall
 from umbel.app.running import STATES, Call, Guard
 from umbel.app.settlement import takes_details
+from umbel.app.signature import maybe_signature
 from umbel.app.traits import traits_of
 from umbel.core import states
-from umbel.core.errors import NotSupportedError
 from umbel.core.outcome import Kind, Outcome
 from umbel.engine.clock import SYSTEM_CLOCK
 
@@ -130,17 +130,8 @@ def _call_errbacks(call: Call, outcome: Outcome) -> None:
 
 
 def _apply(call: Call, signature: Mapping[str, Any], partial: tuple[Any, ...], more: dict[str, Any]) -> Any:
-    if signature.get("subtask_type") is not None:
-        raise NotSupportedError(
-            f"a {signature['subtask_type']} follows the task {call.traits.name}, and umbel runs only single "
-            "tasks from callbacks and chains yet: link plain task signatures"
-        )
-    args = tuple(signature.get("args") or ())
-    if not signature.get("immutable"):
-        args = (*partial, *args)
-    options = {key: value for key, value in (signature.get("options") or {}).items() if value is not None}
-    options.update(root_id=call.request.root_id, parent_id=call.id, **more)
-    return call.app.tasks[signature["task"]].apply(args, dict(signature.get("kwargs") or {}), **options)
+    found = maybe_signature(signature, app=call.app)
+    return found.apply(partial, {}, root_id=call.request.root_id, parent_id=call.id, **more)
 
 
 def _signatures(link: Any) -> list[Any] | None:

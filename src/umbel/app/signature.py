@@ -4,24 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import Any, ClassVar, Generic, NoReturn, Self, TypeVar
 
 from umbel.app.current import app_or_default
 from umbel.app.ids import new_id
+from umbel.app.stamps import StampingVisitor, stamp_links, stamp_task
 from umbel.core.errors import NotSupportedError
 
-__all__ = [
-    "Signature",
-    "chain",
-    "chord",
-    "chunks",
-    "group",
-    "maybe_signature",
-    "signature",
-    "subtask",
-    "xmap",
-    "xstarmap",
-]
+__all__ = ["Signature", "maybe_signature", "signature", "subtask"]
 
 R = TypeVar("R")
 #: Options that partial application does not change (Celery: the same).
@@ -34,6 +24,21 @@ class Signature(dict[str, Any], Generic[R]):
     Celery: `celery.canvas.Signature`. Arguments given when it is sent go in front of its own; keyword arguments and
     options given then win. An immutable one takes no arguments.
     """
+
+    #: `subtask_type` → class that a dict of that type becomes; see `register_type`.
+    TYPES: ClassVar[dict[str, type[Signature[Any]]]] = {}
+    _app: Any
+    _type: Any
+
+    @classmethod
+    def register_type(cls, name: str | None = None) -> Callable[[type[Any]], type[Any]]:
+        """Return a decorator that makes a subclass the form of dicts with `subtask_type` (default: its name)."""
+
+        def register(subclass: type[Any]) -> type[Any]:
+            Signature.TYPES[name or subclass.__name__] = subclass
+            return subclass
+
+        return register
 
     def __init__(
         self,
@@ -174,6 +179,17 @@ class Signature(dict[str, Any], Generic[R]):
         value: R = self.apply_async().get()
         return value
 
+    async def adelay(self, *args: Any, **kwargs: Any) -> Any:
+        """`delay` for coroutines."""
+        return await self.aapply_async(args, kwargs)
+
+    async def aapply_async(
+        self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> Any:
+        """`apply_async` for coroutines."""
+        args, kwargs, merged = self._merge(args, kwargs, options)
+        return await self.type.aapply_async(args, kwargs, **merged)
+
     def _merge(
         self, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None, options: Mapping[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any], dict[str, Any]]:
@@ -189,9 +205,7 @@ class Signature(dict[str, Any], Generic[R]):
 
     # --- changing ----------------------------------------------------------------------------------------------
 
-    def clone(
-        self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
-    ) -> Signature[R]:
+    def clone(self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any) -> Self:
         """Return a copy with these arguments in front of its own, and keyword arguments and options that win."""
         new_args, new_kwargs, merged = self._merge(args, kwargs, options)
         return self._copy({"args": new_args, "kwargs": new_kwargs, "options": merged})
@@ -203,19 +217,26 @@ class Signature(dict[str, Any], Generic[R]):
         args: Sequence[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
         options: Mapping[str, Any] | None = None,
-    ) -> Signature[R]:
+    ) -> Self:
         """Return a copy with whole parts replaced."""
         parts = {"args": args, "kwargs": kwargs, "options": options}
         return self._copy({name: value for name, value in parts.items() if value is not None})
 
-    def _copy(self, changes: dict[str, Any]) -> Signature[R]:
-        twin: Signature[R] = Signature(dict(self), type=self._type, app=self._app)
-        twin.update(changes)
-        if "options" in changes:
-            twin["options"] = copy.deepcopy(dict(changes["options"]))
+    def _copy(self, changes: Mapping[str, Any]) -> Self:
+        twin = self._made({**self, **changes}, self._app, self._type)
+        twin["kwargs"] = dict(twin["kwargs"])
+        twin["options"] = copy.deepcopy(dict(twin["options"]))
         return twin
 
-    def __copy__(self) -> Signature[R]:
+    @classmethod
+    def _made(cls, parts: Mapping[str, Any], app: Any = None, task: Any = None) -> Self:
+        """Make one from its parts as they are, whatever the class' constructor takes."""
+        made = cls.__new__(cls)
+        dict.__init__(made, parts)
+        made._app, made._type = app, task
+        return made
+
+    def __copy__(self) -> Self:
         return self._copy({})
 
     def __deepcopy__(self, memo: Any) -> dict[str, Any]:
@@ -224,10 +245,10 @@ class Signature(dict[str, Any], Generic[R]):
     def __reduce__(self) -> tuple[Any, ...]:
         return signature, (dict(self),)
 
-    def set(self, immutable: bool | None = None, **options: Any) -> Signature[R]:
+    def set(self, immutable: bool | None = None, **options: Any) -> Self:
         """Change options in place; return itself."""
         if immutable is not None:
-            self["immutable"] = immutable
+            self.set_immutable(immutable)
         self.options.update(options)
         return self
 
@@ -246,7 +267,7 @@ class Signature(dict[str, Any], Generic[R]):
     ) -> Any:
         """Give it its ids now, if it has none yet; return the result of the call to come."""
         options = self.options
-        task_id = options.setdefault("task_id", _id or new_id())
+        task_id = options["task_id"] = options.get("task_id") or _id or new_id()
         for name, value in (
             ("root_id", root_id), ("parent_id", parent_id), ("group_id", group_id),
             ("chord", chord), ("group_index", group_index),
@@ -256,32 +277,75 @@ class Signature(dict[str, Any], Generic[R]):
         options.setdefault("reply_to", self.app.thread_oid)
         return self.AsyncResult(task_id)
 
+    _freeze = freeze
+
     def link(self, callback: Any) -> Any:
         """Run `callback` with the result after a success; return it. Linking it twice counts once."""
-        return self._append("link", callback)
+        return self.append_to_list_option("link", callback)
 
     def link_error(self, errback: Any) -> Any:
         """Run `errback` after a failure; return it."""
-        return self._append("link_error", errback)
+        return self.append_to_list_option("link_error", errback)
 
-    def on_error(self, errback: Any) -> Signature[R]:
+    def on_error(self, errback: Any) -> Self:
         """Like `link_error`, and return itself."""
         self.link_error(errback)
         return self
 
-    def _append(self, key: str, value: Any) -> Any:
-        present = self.options.get(key)
-        items = [present] if isinstance(present, Mapping) else list(present or ())
+    def append_to_list_option(self, key: str, value: Any) -> Any:
+        """Add a value to an option that is a list, unless it has it; return the value."""
+        items = self._list_option(key)
         if value not in items:
             items.append(value)
-        self.options[key] = items
         return value
+
+    def extend_list_option(self, key: str, value: Any) -> None:
+        """Add one value or several to an option that is a list."""
+        self._list_option(key).extend(list(value) if isinstance(value, (list, tuple)) else [value])
+
+    def _list_option(self, key: str) -> list[Any]:
+        present = self.options.get(key)
+        if not isinstance(present, list):
+            present = [] if present is None else list(present) if isinstance(present, tuple) else [present]
+            self.options[key] = present
+        return present
 
     def flatten_links(self) -> list[Any]:
         """Return itself and everything linked to it, at any depth."""
         links = self.options.get("link") or ()
         links = [links] if isinstance(links, Mapping) else links
-        return [self, *(one for link in links for one in Signature(link, app=self._app).flatten_links())]
+        return [self, *(one for link in links for one in maybe_signature(link, self._app).flatten_links())]
+
+    def stamp(self, visitor: StampingVisitor | None = None, append_stamps: bool = False, **headers: Any) -> Self:
+        """Put stamps on it and on what is linked to it: `headers`, and what `visitor` says; return itself.
+
+        Stamps are options that travel as message headers. `append_stamps` keeps the values of a stamp that is there
+        in a list.
+        """
+        self.stamp_links(visitor, append_stamps, **headers)
+        stamp_task(self, visitor, append_stamps, headers)
+        return self
+
+    def stamp_links(self, visitor: StampingVisitor | None, append_stamps: bool = False, **headers: Any) -> None:
+        """Stamp the callbacks and error callbacks only."""
+        stamp_links(self, visitor, append_stamps, headers, lambda link: maybe_signature(link, self._app))
+
+    def election(self) -> NoReturn:
+        """Not there: workers of umbel do not agree on one of them."""
+        raise NotSupportedError("election() needs gossip between workers: send the task once; one worker runs it")
+
+    # --- combining ---------------------------------------------------------------------------------------------
+
+    def __or__(self, other: Any) -> Any:
+        if not isinstance(other, Signature):
+            return NotImplemented
+        return Signature.TYPES["chain"]._of([self], other)  # type: ignore[attr-defined]
+
+    def __ior__(self, other: Any) -> Any:
+        return self.__or__(other)
+
+    def __ror__(self, other: Any) -> Any:
+        return NotImplemented
 
     # --- looks -------------------------------------------------------------------------------------------------
 
@@ -295,21 +359,16 @@ class Signature(dict[str, Any], Generic[R]):
         return self.reprcall()
 
     @classmethod
-    def from_dict(cls, d: Mapping[str, Any], app: Any = None) -> Signature[Any]:
-        """Return the signature that a dict holds; a canvas (chain, group, chord) is not supported yet."""
-        if d.get("subtask_type"):
-            _refuse(str(d["subtask_type"]))
-        return cls(d, app=app)
-
-    def __or__(self, other: Any) -> NoReturn:
-        _refuse("`|`")
-
-    def stamp(self, *_: Any, **__: Any) -> NoReturn:
-        """Not there yet."""
-        _refuse("stamp")
+    def from_dict(cls, d: Mapping[str, Any], app: Any = None) -> Any:
+        """Return the signature that a dict holds, of the class that its `subtask_type` names."""
+        kind = d.get("subtask_type")
+        target = Signature.TYPES.get(kind) if kind else None
+        if target is not None and target is not cls:
+            return target.from_dict(d, app=app)
+        return Signature(d, app=app)
 
 
-def signature(varies: Any, *args: Any, **kwargs: Any) -> Signature[Any]:
+def signature(varies: Any, *args: Any, **kwargs: Any) -> Any:
     """Return the signature of a task, a task's name, or a dict that holds one (Celery: the same)."""
     if isinstance(varies, Mapping):
         if isinstance(varies, Signature):
@@ -326,27 +385,3 @@ def maybe_signature(d: Any, app: Any = None, clone: bool = False) -> Any:
     if isinstance(d, Signature):
         return d.clone() if clone else d
     return Signature.from_dict(d, app=app) if isinstance(d, Mapping) else d
-
-
-def _refuse(name: str) -> NoReturn:
-    raise NotSupportedError(
-        f"{name} comes with the canvas, which umbel does not have yet: link single tasks with link= and link_error=, "
-        "or send the next task from the task before it"
-    )
-
-
-def _missing(name: str) -> Callable[..., NoReturn]:
-    def refuse(*_: Any, **__: Any) -> NoReturn:
-        _refuse(name)
-
-    refuse.__name__ = refuse.__qualname__ = name
-    refuse.__doc__ = f"Celery's `{name}`: not supported yet."
-    return refuse
-
-
-chain = _missing("chain")
-group = _missing("group")
-chord = _missing("chord")
-chunks = _missing("chunks")
-xmap = _missing("xmap")
-xstarmap = _missing("xstarmap")

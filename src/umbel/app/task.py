@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Generic, ParamSpec, TypeVar, cast
 
 from umbel.app import request as requests
 from umbel.app.calling import acall, call, call_many
+from umbel.app.canvas.names import chunks, xmap, xstarmap
 from umbel.app.eager import apply_eager
 from umbel.app.ids import new_id
 from umbel.app.records import record_of
@@ -231,10 +232,14 @@ class Task(Generic[P, R]):
         return call_many(self, calls, options)
 
     def signature(
-        self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, *_: Any, **options: Any
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+        **more: Any,
     ) -> Signature[R]:
         """Return the call as a value that can be kept, sent and linked."""
-        return Signature(self, args, kwargs, options, app=self.app)
+        return Signature(self, args, kwargs, options, **{"app": self.app, **more})
 
     subtask = signature
 
@@ -267,17 +272,17 @@ class Task(Generic[P, R]):
 
     subtask_from_request = signature_from_request
 
-    def chunks(self, *_: Any, **__: Any) -> Any:
-        """Not there yet."""
-        raise NotSupportedError("chunks comes with the canvas; use delay_many, which sends many calls at once")
+    def chunks(self, it: Iterable[Any], n: int) -> chunks:
+        """Return the calls with these tuples of arguments, `n` to a message."""
+        return chunks(self.s(), it, n, app=self.app)
 
-    def map(self, *_: Any) -> Any:
-        """Not there yet."""
-        raise NotSupportedError("map comes with the canvas; use delay_many, which sends many calls at once")
+    def map(self, it: Iterable[Any]) -> xmap:
+        """Return one message that calls the task with each item, one after the other."""
+        return xmap(self.s(), it, app=self.app)
 
-    def starmap(self, *_: Any) -> Any:
-        """Not there yet."""
-        raise NotSupportedError("starmap comes with the canvas; use delay_many, which sends many calls at once")
+    def starmap(self, it: Iterable[Any]) -> xstarmap:
+        """Return one message that calls the task with each tuple of arguments, one after the other."""
+        return xstarmap(self.s(), it, app=self.app)
 
     def replace(self, sig: Any) -> Any:
         """Let `sig` take the place of the running call; write `return self.replace(sig)` (Celery: the same)."""

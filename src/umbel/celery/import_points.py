@@ -97,11 +97,12 @@ POINTS: Mapping[str, Point] = {
             "umbel.app.current": "current_app current_task",
             "umbel.app.ids": "new_id as uuid",
             "umbel.app.shared": "shared_task",
-            "umbel.app.signature": "Signature maybe_signature signature subtask",
+            "umbel.app.canvas.names": (
+                "Signature chain chord chunks group maybe_signature signature subtask xmap xstarmap"
+            ),
             "umbel.app.task": "Task",
         },
         {
-            "chain chord group chunks xmap xstarmap": CANVAS,
             "VERSION VERSION_BANNER SERIES version_info version_info_t": VERSIONS,
             "bugreport": "run `umbel report`",
             "maybe_patch_concurrency": POOLS,
@@ -173,8 +174,13 @@ POINTS: Mapping[str, Point] = {
     "bin.worker": Point(later={"worker": COMMANDS}, rest=COMMANDS),
     "bootsteps": Point(later={"Blueprint ConsumerStep StartStopStep Step": BOOTSTEPS}),
     "canvas": Point(
-        {"umbel.app.signature": "Signature maybe_signature signature subtask"},
-        {"chain chord group chunks xmap xstarmap": CANVAS, "_chain _chord abstract StampingVisitor": CANVAS},
+        {
+            "umbel.app.canvas.names": (
+                "Signature StampingVisitor _chain _chord chain chord chunks group maybe_signature signature subtask "
+                "xmap xstarmap"
+            ),
+        },
+        {"abstract": "check with isinstance(value, Signature)"},
     ),
     "concurrency": Point(later={"get_available_pool_names get_implementation": POOLS}),
     "concurrency.base": Point(later={"BasePool apply_target": POOLS}),

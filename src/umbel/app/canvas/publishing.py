@@ -16,7 +16,7 @@ from umbel.core.flow.storing import shrink, unpack
 from umbel.core.flow.stubs import stub_key
 from umbel.core.message import Message
 
-__all__ = ["build", "keep", "load", "messages", "small"]
+__all__ = ["build", "keep", "keeps_plans", "load", "messages", "resolve", "route_of", "small", "tried"]
 
 #: Pauses between attempts to reach the store (seconds).
 _PAUSES = (0.1, 0.3, 1.0, 2.0)
@@ -77,11 +77,11 @@ def resolve(app: Any, call: Call) -> tuple[Any, dict[str, Any]]:
     """Return the task of a call (its name where it is not registered here) and its options, routed."""
     options = call.options
     if call.task in _MAPPERS and not options.get("queue") and not options.get("exchange"):
-        options = {**options, **_route_of(app, call.kwargs.get("task"))}
+        options = {**options, **route_of(app, call.kwargs.get("task"))}
     return app.tasks.get(call.task, call.task), options
 
 
-def _route_of(app: Any, inner: Any) -> dict[str, Any]:
+def route_of(app: Any, inner: Any) -> dict[str, Any]:
     """Return the route of the task that is to be called many times, as options."""
     if not isinstance(inner, Mapping) or not isinstance(inner.get("task"), str):
         return {}

@@ -7,7 +7,7 @@ of a chord inside a chain is a step of the chain.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from umbel.core.flow.shape import (
@@ -24,7 +24,7 @@ from umbel.core.flow.shape import (
     tasks_of,
 )
 
-__all__ = ["members", "spread_chord", "steps", "with_options"]
+__all__ = ["members", "spread_chain", "spread_chord", "steps", "with_id", "with_links", "with_options"]
 
 #: Options of a whole that say who it is, and are not handed down to its parts.
 _OWN = frozenset({"task_id", "group_id", "group_index", "chord", "root_id", "parent_id", "reply_to"})
@@ -44,7 +44,7 @@ def steps(sig: Sig) -> list[Sig]:
         one = waiting.pop()
         kind = kind_of(one)
         if kind is Kind.CHAIN:
-            waiting.extend(reversed(_spread_chain(one)))
+            waiting.extend(reversed(spread_chain(one)))
         elif kind is Kind.CHORD:
             first, rest = _split_body(one)
             flat.append(first)
@@ -96,7 +96,7 @@ def _split_body(chord: Sig) -> tuple[Sig, list[Sig]]:
     body = body_of(chord)
     rest: list[Sig] = []
     while body is not None and kind_of(body) is Kind.CHAIN:
-        parts = _spread_chain(body)
+        parts = spread_chain(body)
         if not parts:
             body = None
             break
@@ -109,7 +109,7 @@ def _split_body(chord: Sig) -> tuple[Sig, list[Sig]]:
     return {**chord, "kwargs": {**chord["kwargs"], "kwargs": {}, "body": body}}, rest
 
 
-def _spread_chain(chain: Sig) -> list[Sig]:
+def spread_chain(chain: Sig) -> list[Sig]:
     """Return the steps of a chain with the chain's own options handed to those that they are for."""
     parts = [part for part in list_of(tasks_of(chain)) if not is_empty(part)] or list_of(tasks_of(chain))[:1]
     options = chain["options"]
@@ -120,7 +120,7 @@ def _spread_chain(chain: Sig) -> list[Sig]:
     if options.get("link"):
         parts[-1] = with_links(parts[-1], options["link"])
     if options.get("task_id"):
-        parts[-1] = _with_id(parts[-1], options["task_id"])
+        parts[-1] = with_id(parts[-1], options["task_id"])
     first = {name: value for name, value in options.items() if name not in _OWN and name not in ("link", "link_error")}
     if first:
         parts[0] = with_options(parts[0], first)
@@ -136,6 +136,8 @@ def members(group: Sig) -> Iterator[Sig]:
         kind = kind_of(one)
         if options:
             one = with_options(one, options)
+        if kind is Kind.CHAIN and len(parts := steps(one)) == 1:
+            one, kind = parts[0], kind_of(parts[0])
         if kind is Kind.GROUP or kind is Kind.CHUNKS:
             yield from members(expand(one) if kind is Kind.CHUNKS else one)
         elif kind is not Kind.CHAIN or not is_empty(one):
@@ -201,13 +203,10 @@ def _changed(sig: Sig, name: str, more: list[Any], *, last: bool) -> dict[str, A
     return {**sig, "options": {**sig["options"], name: merged(list_of(sig["options"].get(name)), more)}}
 
 
-def _with_id(sig: Sig, task_id: str) -> dict[str, Any]:
+def with_id(sig: Sig, task_id: str) -> dict[str, Any]:
     """Return a copy whose result is known by `task_id`."""
     kind = kind_of(sig)
     body = body_of(sig) if kind is Kind.CHORD else None
     if body is not None:
-        return {**sig, "kwargs": {**sig["kwargs"], "kwargs": {}, "body": _with_id(body, task_id)}}
+        return {**sig, "kwargs": {**sig["kwargs"], "kwargs": {}, "body": with_id(body, task_id)}}
     return {**sig, "options": {**sig["options"], "task_id": task_id}}
-
-
-with_id: Callable[[Sig, str], dict[str, Any]] = _with_id

@@ -72,7 +72,7 @@ def body_of(sig: Sig) -> Sig | None:
     """Return the body of a chord with the keyword arguments that the chord holds for it; None where it has none."""
     kwargs = sig["kwargs"]
     body: Sig | None = kwargs.get("body")
-    if not body:
+    if body is None:
         return None
     more = kwargs.get("kwargs")
     return {**body, "kwargs": {**(body.get("kwargs") or {}), **more}} if more else body

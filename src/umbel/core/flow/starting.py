@@ -68,8 +68,7 @@ def _start(
         if kind is Kind.TASK:
             yield _call(sig, rest, args, kwargs, options)
             return
-        if sig.get("immutable"):
-            args, kwargs = (), {}
+        args, kwargs = ((), {}) if sig.get("immutable") else ((*args, *(sig.get("args") or ())), kwargs)
         if kind is Kind.CHAIN:
             steps = list_of(tasks_of(sig))
             if not steps and not rest:
