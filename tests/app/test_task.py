@@ -148,7 +148,7 @@ def test_what_a_running_task_sends_is_its_child(app: Umbel) -> None:
     assert requests.top() is None
 
 
-@pytest.mark.parametrize("name", ["replace", "map", "chunks", "add_to_chord", "send_event"])
+@pytest.mark.parametrize("name", ["send_event"])
 def test_what_comes_later_says_so(app: Umbel, name: str) -> None:
     task = app.task(name="x")(lambda: None)
     with pytest.raises(NotSupportedError):
