@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from umbel.app.ids import new_id
+from umbel.app.purging import purge, purged_queues
 from umbel.app.records import record_of
 from umbel.core import states
 from umbel.core.errors import DecodeError, NotSupportedError, TaskRevokedError
@@ -162,11 +163,13 @@ class Control:
         return self.broadcast("rate_limit", arguments, destination, **more)
 
     def purge(self, connection: Any = None) -> int:
-        """Delete all waiting messages of the queues that this app knows; return how many."""
+        """Delete all waiting messages of the queues that this app knows; return how many.
+
+        Steps of chains and members of chords count as revoked, so that nothing waits for them.
+        """
         if connection is not None:
             raise NotSupportedError("purge(connection=…) is not supported: the queues of app.broker are purged")
-        purged: int = self.app.broker.purge([queue.name for queue in self.app.amqp.queues.values()])
-        return purged
+        return purge(self.app, purged_queues(self.app))
 
     discard_all = purge
 

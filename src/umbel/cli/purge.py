@@ -6,6 +6,8 @@ import time
 
 import click
 
+from umbel.app.purging import purge as purge_queues
+from umbel.app.purging import purged_queues
 from umbel.cli.parts import COMMA_LIST, Command, Option
 from umbel.cli.state import State, pass_state
 
@@ -20,10 +22,10 @@ __all__ = ["purge"]
 def purge(state: State, /, *, force: bool, queues: list[str] | None, exclude_queues: list[str] | None) -> None:
     """Delete the messages that wait, also those that are not due; what workers hold is left alone.
 
-    Without -Q it is about all queues that the app knows.
+    Steps of chains and members of chords count as revoked. Without -Q it is about all queues that the app knows.
     """
     app = state.app
-    names = sorted(set(queues or app.amqp.queues) - set(exclude_queues or ()))
+    names = sorted(set(queues or purged_queues(app)) - set(exclude_queues or ()))
     if not names:
         raise click.UsageError("no queue is left: -X excludes all of them")
     counts = app.broker.depth(names, time.time())
@@ -33,5 +35,5 @@ def purge(state: State, /, *, force: bool, queues: list[str] | None, exclude_que
         for name, count in waiting.items():
             state.echo(f"  {count:>8}  {name}")
         click.confirm("Delete?", abort=True)
-    count = app.broker.purge(names)
+    count = purge_queues(app, names)
     state.echo(f"Deleted {count} message{'' if count == 1 else 's'} from {', '.join(names)}.")

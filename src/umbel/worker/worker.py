@@ -14,6 +14,7 @@ from typing import Any
 from umbel.app import signals
 from umbel.app.flow_queue import flow_queue_name
 from umbel.app.log import set_process_name
+from umbel.app.purging import purge
 from umbel.core.errors import ImproperlyConfigured, NotSupportedError
 from umbel.worker.first_contact import reach
 from umbel.worker.options import WorkerOptions
@@ -98,7 +99,7 @@ class Worker:
             Launcher(self.app, self.options, set_process_name).take_role(role)
         reach(self.app, self.options)
         if self._purge:
-            count = self.app.broker.purge(self.options.queues)
+            count = purge(self.app, self.options.queues)
             logger.warning("Purged %d messages from %s", count, ", ".join(self.options.queues))
         signals.celeryd_after_setup.send(sender=self.hostname, instance=self, conf=self.app.conf)
         signals.worker_init.send(sender=self)

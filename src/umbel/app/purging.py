@@ -1,0 +1,64 @@
+"""Emptying queues: a message that others wait for ends as revoked, so that no workflow waits for ever."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Collection
+from typing import Any
+
+from umbel.app.conclusions import Consequences, consequences
+from umbel.app.flow_queue import flow_queue_name
+from umbel.app.records import record_of
+from umbel.core import states
+from umbel.core.errors import NotSupportedError, TaskRevokedError
+from umbel.core.head_reader import reply_to_of
+from umbel.core.message import Delivery, Settlement
+from umbel.engine.seam import Lease
+from umbel.engine.settle import commit
+
+__all__ = ["purge", "purged_queues"]
+
+#: Messages of one step, how long they are held for it, and how long to wait for a broker that is asked (seconds).
+_STEP, _HELD, _WAIT = 1000, 60.0, 0.2
+_NOTHING = Consequences()
+
+
+def purged_queues(app: Any) -> list[str]:
+    """Return the queues that a purge is about where nobody says which: all that the app knows but umbel's own."""
+    return sorted({queue.name for queue in app.amqp.queues.values()} - {flow_queue_name(app)})
+
+
+def purge(app: Any, queues: Collection[str]) -> int:
+    """Delete the messages that wait in queues, also those that are not due; return how many.
+
+    A step of a chain, a member of a chord and a task with errbacks count as revoked: what follows them hears of it.
+    That is so for messages which are due; later ones go without a word. Raises NotSupportedError for the queue of
+    umbel's own tasks, without which chords that are complete would never go on.
+    """
+    flow = flow_queue_name(app)
+    if flow in queues:
+        raise NotSupportedError(f"the queue {flow} drives workflows and is not to be purged: name those of your tasks")
+    broker, owner = app.broker, f"purge:{uuid.uuid4().hex}"
+    lease = Lease(tuple(queues), owner, _STEP, _HELD)
+    counts = broker.depth(list(queues), time.time())
+    most = sum(depth.ready + depth.scheduled for depth in counts.values())
+    count = 0
+    while count < most:
+        now = time.time()
+        deliveries = broker.lease(lease, now, _WAIT)
+        if not deliveries:
+            break
+        stale = commit(app.engine, app.engine, owner, [_end(app, one, now) for one in deliveries], now)
+        count += len(deliveries) - len(stale)
+    rest: int = broker.purge(list(queues))
+    return count + rest
+
+
+def _end(app: Any, delivery: Delivery, now: float) -> Settlement:
+    exc = TaskRevokedError("purged")
+    others = consequences(app, delivery, exc, states.REVOKED)
+    record = None
+    if others != _NOTHING and app.store is not None:
+        record = record_of(app, delivery.id, states.REVOKED, exc, now=now, reply_to=reply_to_of(delivery.head))
+    return Settlement(delivery.tag, delivery.token, record=record, publish=others.publish, parts=others.parts)
