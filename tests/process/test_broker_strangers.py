@@ -75,7 +75,7 @@ def test_garbage_published_to_rabbitmq_is_put_aside(rabbit_lab: Lab) -> None:
     plain = foreign.good()
     garbage = [
         # Headers of that size do not fit into a frame.
-        *(parcel for name, parcel in foreign.BAD.items() if name != "id of 200 kB"),
+        *(parcel for name, parcel in foreign.BAD.items() if not name.endswith("of 200 kB")),
         *(foreign.Parcel("", {}, body, foreign.GONE, foreign.GONE) for body in foreign.RAW.values()),
         plain._replace(content_type=foreign.GONE, headers={}),
         plain._replace(headers={"task": "lab.work", "id": {"a": [1, {"b": 2}]}}),

@@ -289,11 +289,14 @@ def _content(envelope: _Envelope) -> bytes:
     return found
 
 
+_LONGEST = min(DEFAULT_LIMITS.id_length, DEFAULT_LIMITS.name_length)
+
+
 def _filled(headers: _Headers, properties: _Properties, queue: str, head: bytes, body: bytes) -> Delivery | None:
     """Return the delivery without tag; None when a header is no value that can be used."""
     due = parse_time(headers.eta) if headers.eta else 0.0
     expires = parse_time(headers.expires) if headers.expires else 0.0
-    if due is None or expires is None or not headers.id or not headers.task:
+    if due is None or expires is None or not 0 < len(headers.id) <= _LONGEST or not 0 < len(headers.task) <= _LONGEST:
         return None
     priority, generation = properties.priority or 0, headers.retries or 0
     delivery = Delivery(headers.id, headers.task, queue, head, body, "", priority, due, expires, generation)
