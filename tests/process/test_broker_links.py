@@ -137,7 +137,7 @@ def test_a_slow_way_to_the_broker_slows_the_work_and_breaks_nothing(broker_lab: 
     worker = proxied(broker_lab, proxy)
     proxy.delay(0.075)
     proxy.throttle(64_000)
-    ids = broker_lab.send_many("lab.work_late", 60, 0.01)
+    ids = broker_lab.send_many("lab.work_late", 30, 0.01)
     broker_lab.wait_states(ids, 30)
     assert broker_lab.prove(Rules(late=True)).duplicated == 0
     assert "lapsed" not in worker.text()
