@@ -26,6 +26,8 @@ __all__ = ["Settling"]
 
 #: The most arguments and bytes of one script call; what is more goes into the next one.
 _MOST_ARGUMENTS, _MOST_BYTES = 20_000, 8_000_000
+#: Of how many groups is remembered that the store has their body.
+_MOST_KEPT = 1000
 
 
 class _Body:
@@ -35,7 +37,7 @@ class _Body:
 
     def __init__(self, effects: list[Any], packed: bytes) -> None:
         self.effects = effects
-        #: The message for the store, where the size of the group may come last.
+        #: The message for the store, unless it has it.
         self.packed = packed
 
 
@@ -62,7 +64,9 @@ class Settling:
         #: Owner → what a series of calls had settled before one of them failed: tag → whether it was stale.
         self._done: dict[str, dict[Any, bool]] = {}
         #: The bodies of the call that is being made.
-        self._bodies: dict[tuple[int, bool], _Body] = {}
+        self._bodies: dict[int, _Body] = {}
+        #: Groups whose body the store has been given.
+        self._kept: dict[str, bool] = {}
 
     def settle(self, owner: str, settlements: Sequence[Settlement], now: float) -> list[Any]:
         """End leases; return the tags that were stale."""
@@ -121,6 +125,7 @@ class Settling:
         try:
             stale = self._client.script(COMMIT, [self._keys.prefix, self._client.result_prefix], args)
         except OperationalError as error:
+            self._kept.clear()
             if getattr(error, "maybe_done", True):
                 self._unsure[owner] = (number, frozenset([settlement.tag for settlement, _ in batch]))
             raise
@@ -225,11 +230,19 @@ class Settling:
     def _body(self, part: Part, now: float) -> _Body | str:
         if part.body is None:
             return ""
-        known = id(part.body), part.size is None
+        known = id(part.body)
         if known not in self._bodies:
-            packed = pack_message(part.body) if part.size is None else b""
+            packed = b"" if self._is_kept(part) else pack_message(part.body)
             self._bodies[known] = _Body(self._publish(part.body, now), packed)
         return self._bodies[known]
+
+    def _is_kept(self, part: Part) -> bool:
+        """Tell whether the store has been given a body of this group; where it may matter most it is given again."""
+        kept = self._kept.pop(part.group, False)
+        self._kept[part.group] = True
+        if len(self._kept) > _MOST_KEPT:
+            del self._kept[next(iter(self._kept))]
+        return kept and part.size is not None
 
 
 def _words(batch: Sequence[_Item]) -> list[Any]:

@@ -5,7 +5,7 @@
 --   part <group> <index> <payload> <size> <member> <number of its body, or ''>
 -- or, for some in a row that only have a result: list, 'results', seconds, how many, (number, id, meta)…
 -- or, for some in a row that have nothing: list, 'ends', (unused), how many, number…
--- or a body, counted from 1: '', 'body', how many effects, the message (or '': the size of its group is known), effects.
+-- or a body, counted from 1: '', 'body', how many effects, the message (or '': its group has it), effects.
 -- Answers the numbers of those that were not held, nothing of which is applied.
 even_when_full()
 local owner = ARGV[1]
@@ -30,10 +30,16 @@ local function apply(n, last, list, raw)
 end
 
 function effects.part(n)
-  local body = bodies[tonumber(ARGV[n + 5])]
+  local group, body = group_of(ARGV[n]), bodies[tonumber(ARGV[n + 5])]
+  group.given = body or group.given
   if join_part(ARGV[n], ARGV[n + 1], ARGV[n + 2], ARGV[n + 3], ARGV[n + 4], body and body.message) then
-    confirm_group(ARGV[n])
-    if body then apply(body.first, body.last) end
+    if group.given then
+      confirm_group(ARGV[n])
+      apply(group.given.first, group.given.last)
+    else
+      -- What another part brought is published by whoever looks for groups that nobody goes on with.
+      await_confirmation(ARGV[n], 0)
+    end
   end
   return n + 6
 end
