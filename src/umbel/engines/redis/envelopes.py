@@ -270,7 +270,7 @@ def _read_large(raw: bytes) -> _Envelope | None:
             except msgspec.MsgspecError:
                 return None
             # What would have to be read as JSON, such as an escaped quote, is no base64.
-            body = msgspec.convert(raw[len(start) : end].decode("ascii"), bytes)
+            body = msgspec.convert(str(memoryview(raw)[len(start) : end], "ascii"), bytes)
             return _Envelope(other.headers, other.properties, body, other.content_type, other.content_encoding)
     return None
 
