@@ -26,11 +26,13 @@ from umbel.app.records import record_of
 from umbel.app.retry import retry_task
 from umbel.app.running import Call, Guard
 from umbel.app.settlement import settle_outcome
+from umbel.app.stored_ends import stored_outcome
 from umbel.app.traits import classes_of, traits_of
 from umbel.core import protocol, states
 from umbel.core.errors import (
     InvalidTaskError,
     NotRegistered,
+    OperationalError,
     Retry,
     TaskRevokedError,
     TimeLimitExceeded,
@@ -233,6 +235,10 @@ class Runner(Guard):
         call = self._call(job, head, head, payload, task)
         token = requests.push(task, call.request)
         try:
+            if job.verdict == "ended" or (job.verdict == "lost" and self._app.engine.atomic is None):
+                stored = self._stored_end(call)
+                if stored is not None:
+                    return stored
             outcome = self._verdict(call)
             report = running.end(call, outcome, self._report)
             if outcome.kind is Kind.REVOKED and signals.task_revoked.receivers:
@@ -246,6 +252,33 @@ class Runner(Guard):
             return report
         finally:
             requests.pop(token)
+
+    def _stored_end(self, call: Call) -> Report | None:
+        """Send again what follows from the state that is stored; None where none is final, and the verdict counts.
+
+        Whoever ran the task died, or was cut off, before all of that was known to be sent. Handlers and signals were
+        called then.
+        """
+        job, name = call.job, f"Task {call.traits.name}[{call.id}]"
+        try:
+            outcome = stored_outcome(self._app, call.id, self._clock.now())
+            if outcome is not None:
+                settled = settle_outcome(call, outcome, job.crashes)
+                log = f"{name} had ended ({outcome.kind.value}) when its worker died: what follows from it is sent"
+                return Report(
+                    job.number,
+                    settled.end,
+                    None,
+                    settled.publish,
+                    0.0,
+                    settled.reason,
+                    "ended",
+                    log=log,
+                    parts=settled.parts,
+                )
+        except OperationalError as exc:
+            logger.warning("%s: its state cannot be read now: %s", name, exc)
+        return Report(job.number, End.RELEASE, kind="ended") if job.verdict == "ended" else None
 
     def _verdict(self, call: Call) -> Outcome:
         job = call.job

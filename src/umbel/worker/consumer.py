@@ -27,7 +27,7 @@ from umbel.engine.clock import Clock
 from umbel.worker import admission
 from umbel.worker.admission import Admitted
 from umbel.worker.crew import Assigned, Crew, Member
-from umbel.worker.endings import plain_ending
+from umbel.worker.endings import plain_ending, sent_again
 from umbel.worker.executor import Up
 from umbel.worker.feeder import Feeder
 from umbel.worker.frames import room_for_frames
@@ -387,6 +387,8 @@ class Consumer:
 
 def _settlement(delivery: Delivery, report: Report) -> Settlement:
     end, publish, parts = _ENDS[report.end], tuple(report.publish), report.parts
+    if report.kind == "ended":
+        publish = sent_again(publish)
     if publish or parts or end is not End.DONE:
         return Settlement(delivery.tag, delivery.token, end, report.record, publish, report.due, report.reason, parts)
     return Settlement(delivery.tag, delivery.token, end, report.record)

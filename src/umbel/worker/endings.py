@@ -5,14 +5,17 @@ What follows it hears of it all the same: its chord at once, errbacks and later 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
+
+import msgspec
 
 from umbel.app.conclusions import consequences
 from umbel.app.records import record_of
 from umbel.core import states
 from umbel.core.errors import NotRegistered, TaskRevokedError, TimeLimitExceeded, WorkerLostError
 from umbel.core.head_reader import reply_to_of
-from umbel.core.message import Delivery, End, Settlement
+from umbel.core.message import Delivery, End, Message, Settlement
 
 #: Verdict → state, class of the exception, and how the lease ends.
 _ENDINGS: dict[str, tuple[str, type[Exception], End]] = {
@@ -46,3 +49,8 @@ def plain_ending(
         reason=f"{verdict or 'lost'}: {text}",
         parts=others.parts,
     )
+
+
+def sent_again(messages: Iterable[Message]) -> tuple[Delivery, ...]:
+    """Return messages that somebody who died may have sent: a copy of what has ended by then does not run."""
+    return tuple(Delivery(**msgspec.structs.asdict(message), doubtful=True) for message in messages)

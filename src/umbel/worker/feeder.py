@@ -260,11 +260,12 @@ class Feeder(Service):
         now = self.clock.now()
         revoked = self._revoked(deliveries)
         ended = self._ended(deliveries, now)
+        tasks = self.app.tasks
         if ended:
             # The worker that ran them was killed, or cut off, before the broker took in that they had ended.
-            self.settler.put([Settlement(d.tag, d.token) for d in deliveries if d.id in ended])
+            into.extend(Admitted(d, "ended") for d in deliveries if d.id in ended and d.task in tasks)
+            self.settler.put([Settlement(d.tag, d.token) for d in deliveries if d.id in ended and d.task not in tasks])
             deliveries = [d for d in deliveries if d.id not in ended]
-        tasks = self.app.tasks
         # Of most tasks nothing has to be looked at but when they expire.
         free = {task for task in {d.task for d in deliveries} if task in tasks and not self._rates.limits(task)}
         for delivery in deliveries:

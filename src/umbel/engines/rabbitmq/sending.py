@@ -152,7 +152,8 @@ class Sending:
             self._with_link(self._look_for_exchange, message)
         seconds = seconds_to_wait(message.due, now) if message.due else 0
         extra = _counts(message)
-        if _drawn(message.id) and self._repeats.unsure(message):
+        doubtful = isinstance(message, Delivery) and message.doubtful
+        if (doubtful or self._repeats.unsure(message)) and _drawn(message.id):
             extra = {**(extra or {}), AGAIN: True}
         content = write_content(message, now, extra, delayed=seconds > 0)
         if seconds:
@@ -257,8 +258,8 @@ def _counts(message: Message) -> dict[str, Any] | None:
 
 
 def _drawn(id_: str) -> bool:
-    """Tell whether an id was drawn (a UUID of version 4 or 7), so that nobody uses it again on purpose."""
-    return len(id_) == 36 and id_[14] in "47" and id_[8] == id_[13] == "-"
+    """Tell whether an id was drawn or derived (a UUID of version 4, 5 or 7): nobody uses it again on purpose."""
+    return len(id_) == 36 and id_[14] in "457" and id_[8] == id_[13] == "-"
 
 
 def _refusal(message: Message, answer: str, outgoing: Outgoing) -> Exception:
