@@ -37,10 +37,11 @@ def as_task_list(tasks: tuple[Any, ...]) -> Any:
 def briefly(sig: Any) -> str:
     """Return a signature as text, with its task's name without the module: what stands after the first in a row."""
     text = repr(sig)
-    if sig.get("subtask_type") is not None or not text[:1].isidentifier():
+    if sig.get("subtask_type") is not None:
         return text
-    name, paren, rest = text.partition("(")
-    return name.rpartition(".")[2] + paren + rest
+    opening = "[" if text.startswith("[") else ""
+    name, paren, rest = text.removeprefix("[").partition("(")
+    return opening + name.rpartition(".")[2] + paren + rest
 
 
 class Composite(Signature[Any]):
