@@ -134,18 +134,6 @@ def test_errbacks_hear_of_a_lost_worker(app: Any, worker: MiniWorker) -> None:
     assert told == [result.id]
 
 
-def test_a_chord_and_a_group_are_refused_clearly(app: Any, worker: MiniWorker) -> None:
-    add = app.tasks["kit.add"]
-    chord = add.apply_async((1,), chord=dict(add.s()))
-    group = {"task": "celery.group", "args": [], "kwargs": {"tasks": []}, "options": {}, "subtask_type": "group"}
-    link = add.apply_async((1,), link=group)
-    worker.drain()
-    with pytest.raises(errors.NotSupportedError, match="chord"):
-        chord.get(timeout=5)
-    with pytest.raises(errors.NotSupportedError, match="group"):
-        link.get(timeout=5)
-
-
 def test_ignored_results_are_not_stored_but_errors_can_be(app: Any, worker: MiniWorker) -> None:
     @app.task(name="kit.quiet", ignore_result=True)
     def quiet() -> int:
