@@ -75,7 +75,6 @@ SIGNATURES = (
     "stamped(add.s(1, 1), x=1)",
     "stamped(add.s(1, 1).set(link=[add.s(2)]), x=1)",
     "stamped(add.s(1, 1) | group(add.s(1), add.s(2)), x=1, y=2)",
-    "stamped(chord([add.s(1, 1)], total.s()), x=1)",
 )
 
 #: Expressions that give text: how workflows show themselves.

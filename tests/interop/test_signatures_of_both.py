@@ -90,12 +90,14 @@ def _plain(sig: Any) -> Any:
 
 
 def _listed(value: Any) -> Any:
-    """Write headers as lists: Celery makes some of them groups."""
+    """Write headers as lists, since Celery makes some of them groups, and names of stamps in order."""
     if isinstance(value, list):
         return [_listed(each) for each in value]
     if not isinstance(value, dict):
         return value
     found = {key: _listed(each) for key, each in value.items()}
+    if "stamped_headers" in found:
+        found["stamped_headers"] = sorted(found["stamped_headers"])
     header = found.get("header")
     return {**found, "header": header["kwargs"]["tasks"]} if isinstance(header, dict) else found
 
