@@ -5,8 +5,7 @@ and the stored JSON as its body. The client reads its queues into memory: whoeve
 result, and a result whose client is gone is dropped. Nothing else can be kept this way: no revocations, no groups.
 
 Unlike Celery's, reply queues do not go with their last consumer, so that a cut connection costs no result; they are
-deleted when the client closes or exits, or `x-expires` after it has died. A client that sends and never asks costs
-RabbitMQ no more than `x-max-length` results: beyond that the oldest ones go.
+deleted when the client closes or exits, or `x-expires` after it has died; beyond `x-max-length` the oldest results go.
 """
 
 from __future__ import annotations
@@ -100,9 +99,8 @@ class RpcStore:
         for kept in (self._queues, self._consumed, self._records, self._arrived, self._watches):
             kept.clear()
 
-    def _set_up(self, link: Link) -> None:
+    def _set_up(self, _link: Link) -> None:
         """Read every queue of this process on a fresh connection; called by whoever reads."""
-        del link
         self._consumed.clear()
 
     def _consume(self, inbox: Inbox) -> None:
