@@ -56,11 +56,10 @@ def state(pid: int) -> tuple[str, str]:
 
 def remove(folder: Path, until: float) -> None:
     """Remove a folder, again if a process that is just ending has written there meanwhile."""
-    while True:
-        shutil.rmtree(folder, ignore_errors=True)
-        if not folder.exists() or time.monotonic() > until:
-            return
+    shutil.rmtree(folder, ignore_errors=True)
+    while folder.exists() and time.monotonic() < until:
         time.sleep(0.05)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":
