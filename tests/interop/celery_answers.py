@@ -12,7 +12,7 @@ import traceback
 import uuid
 
 import celery_chords
-from celery import signature
+from celery import chain, chord, group, signature
 from celery.result import AsyncResult
 from celery_side import app, make
 from kombu import Exchange, Queue
@@ -67,6 +67,9 @@ names = Names(
     outcome=outcome,
     drain=drain,
     signature=signature,
+    chain=chain,
+    group=group,
+    chord=chord,
     Queue=Queue,
     Exchange=Exchange,
     datetime=dt,

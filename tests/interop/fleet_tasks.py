@@ -38,6 +38,11 @@ def plain(app) -> None:
         journal("echo", self.request)
         return {"side": os.environ["INTEROP_SIDE"], "args": list(args), "kwargs": kwargs}
 
+    @app.task(name="fleet.total", bind=True)
+    def total(self, values, *more):
+        journal("total", self.request)
+        return {"side": os.environ["INTEROP_SIDE"], "values": values, "more": list(more)}
+
     @app.task(name="fleet.kinds")
     def kinds(*args):
         return [f"{type(value).__name__}: {value!r}" for value in args]
