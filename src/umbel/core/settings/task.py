@@ -221,10 +221,10 @@ _SENDING: tuple[Setting, ...] = (
         "",
         Kind.INT,
         4096,
-        "How many bytes the messages of a workflow may repeat. What would repeat more (the later steps of a long chain, "
-        "a large body of a chord) is stored once beside the results, and a small signature that names it travels in its "
-        "place. 0: whenever that is smaller. None: never, so that Celery workers run the workflow without any umbel "
-        "worker.",
+        "How many bytes the messages of a workflow may repeat. What would repeat more (the later steps of a "
+        "long chain, a large body of a chord) is stored once beside the results, and a small signature that "
+        "names it travels in its place. 0: whenever that is smaller. None: never, so that Celery workers run "
+        "the workflow without any umbel worker.",
         minimum=0,
         optional=True,
     ),
