@@ -55,6 +55,12 @@ def _plain(app: Umbel) -> None:
             time.sleep(seconds)
         return value
 
+    @app.task(bind=True, name="lab.collect", acks_late=True)
+    def collect(self: Any, values: list[str]) -> list[str]:
+        """Return what the header of a chord gave."""
+        with told(self):
+            return values
+
     @app.task(bind=True, name="lab.held", acks_late=True)
     def held(self: Any, gate: str) -> str:
         """Run until the file `gate` exists."""
