@@ -59,6 +59,8 @@ class _Group:
     payloads: dict[int, bytes] = field(default_factory=dict)
     done: int | str | None = None
     confirmed: bool = False
+    #: A part came before it was complete, and with it a body.
+    brought: bool = False
 
     def call(self, index: int | str, payload: bytes, size: int | None) -> bool:
         """Take a part or (index "size") the size; True when the caller hears that the group is complete."""
@@ -66,6 +68,7 @@ class _Group:
             self.size = size if self.size is None else self.size
             if isinstance(index, int):
                 self.payloads.setdefault(index, payload)
+                self.brought = True
             if self.size is not None and set(range(self.size)) <= self.payloads.keys():
                 self.done = index
         return self.done == index and not self.confirmed
@@ -253,10 +256,15 @@ class EngineMachine(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(_GROUPS), size=st.integers(0, 4))
     def expect(self, name: str, size: int) -> None:
-        """Say how many members there are."""
+        """Say how many members there are; who completes the group so is given the body that a part brought."""
         group = self.groups[name]
         told = group.call("size", b"", size)
-        assert self.store.expect({name: size}, self.now) == ([Joined(name, group.in_order())] if told else [])
+        got = self.store.expect({name: size}, self.now)
+        assert [(joined.group, joined.payloads) for joined in got] == ([(name, group.in_order())] if told else [])
+        for joined in got:
+            assert joined.body is None or joined.body.id == name
+            # One that came when the group was complete may be kept or not.
+            assert joined.body is not None or not group.brought
 
     @rule(name=st.sampled_from(_GROUPS))
     def confirm(self, name: str) -> None:
