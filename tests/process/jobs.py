@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tests.process import journal
+from tests.process import flow_jobs, journal
 from umbel import Umbel
 from umbel.core.errors import SoftTimeLimitExceeded
 
@@ -39,6 +39,7 @@ def make_app(url: str, settings: dict[str, Any]) -> Umbel:
     _deadly(app)
     _limited(app)
     _odd(app)
+    flow_jobs.define(app)
     return app
 
 
