@@ -18,7 +18,7 @@ from umbel.core import serialization
 from umbel.core.options import check_options
 from umbel.core.protocol import encode_body
 
-__all__ = ["acall", "add_to_trail", "call", "call_many", "result_of", "send_chunks"]
+__all__ = ["acall", "add_to_trail", "call", "call_many", "checked", "result_of", "send_chunks"]
 
 #: Calls in one transaction of a bulk publish.
 _CHUNK = 1000
@@ -29,9 +29,9 @@ def call(task: Any, args: Any, kwargs: Any, options: dict[str, Any]) -> Any:
     """Send one call and return its result: what `Task.apply_async` does."""
     app = task.app
     if app.conf.task_always_eager:
-        args, kwargs = _checked(task, args, kwargs, options)
+        args, kwargs = checked(task, args, kwargs, options)
         return _call_here(task, args, kwargs, options)
-    args, kwargs = _checked(task, args, kwargs, options)
+    args, kwargs = checked(task, args, kwargs, options)
     client: Client = app.client
     plan = client.quick_plan(task) if not options else None
     own = _NOTHING
@@ -44,7 +44,7 @@ def call(task: Any, args: Any, kwargs: Any, options: dict[str, Any]) -> Any:
 async def acall(task: Any, args: Any, kwargs: Any, options: dict[str, Any]) -> Any:
     """The same for event loops: the message is stored by the publisher's thread."""
     app = task.app
-    args, kwargs = _checked(task, args, kwargs, options)
+    args, kwargs = checked(task, args, kwargs, options)
     if app.conf.task_always_eager:
         return _call_here(task, args, kwargs, options)
     app.ensure_finalized()
@@ -66,8 +66,8 @@ def call_many(task: Any, calls: Iterable[tuple[Any, Any]], options: dict[str, An
     if app.conf.task_always_eager:
         return [call(task, args, kwargs, dict(options)) for args, kwargs in calls]
     app.ensure_finalized()
-    checked = (_checked(task, args, kwargs, options) for args, kwargs in calls)
-    return send_chunks(app, task, checked, options)
+    right = (checked(task, args, kwargs, options) for args, kwargs in calls)
+    return send_chunks(app, task, right, options)
 
 
 def send_chunks(app: Any, task: Any, calls: Iterable[tuple[Any, Any]], options: Mapping[str, Any]) -> list[Any]:
@@ -84,7 +84,7 @@ def send_chunks(app: Any, task: Any, calls: Iterable[tuple[Any, Any]], options: 
     return results
 
 
-def _checked(task: Any, args: Any, kwargs: Any, options: dict[str, Any]) -> tuple[Sequence[Any], Mapping[str, Any]]:
+def checked(task: Any, args: Any, kwargs: Any, options: dict[str, Any]) -> tuple[Sequence[Any], Mapping[str, Any]]:
     """Return the arguments once their types, and (`Task.typing`) the function's parameters, are right."""
     if args is None:
         args = ()

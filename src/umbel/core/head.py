@@ -20,6 +20,7 @@ from umbel.core.limits import DEFAULT_LIMITS
 
 __all__ = [
     "PROTOCOL_HEADERS",
+    "BatchHeads",
     "Head",
     "HeadFields",
     "HeadTemplate",
@@ -246,24 +247,31 @@ class HeadTemplate:
 
 
 class BatchHeads:
-    """Writes the heads of many calls that differ in nothing but their id and the texts of their arguments."""
+    """Writes the heads of many calls that differ in nothing but their id and the texts of their arguments.
 
-    __slots__ = ("_pieces",)
+    Where `fields` has a group, they are its members, and differ in their index too.
+    """
+
+    __slots__ = ("_after_index", "_pieces")
 
     def __init__(self, template: HeadTemplate, fields: HeadFields, *, reply_to: str = "") -> None:
         """Take one head apart: `fields` gives what all have in common; its id and texts do not count."""
         fields.id, fields.root_id = _MARK_ID, None
         fields.argsrepr, fields.kwargsrepr = _MARK_ARGS, _MARK_KWARGS
+        fields.group_index = None if fields.group is None else _MARK_INDEX
         head = template.write(fields, reply_to=reply_to)
         first, root, rest = head.split(_encode(_MARK_ID), 2)
+        root, _, self._after_index = root.partition(b"%d" % _MARK_INDEX)
         before_args, rest = rest.split(_encode(_MARK_ARGS), 1)
         before_kwargs, rest = rest.split(_encode(_MARK_KWARGS), 1)
         before_correlation, last = rest.split(_encode(_MARK_ID), 1)
         self._pieces = (first, root, before_args, before_kwargs, before_correlation, last)
 
-    def write(self, task_id: str, argsrepr: str, kwargsrepr: str) -> bytes:
+    def write(self, task_id: str, argsrepr: str, kwargsrepr: str, index: int | None = None) -> bytes:
         """Return the head of one message; raises UnicodeEncodeError for texts that are no Unicode."""
         first, root, before_args, before_kwargs, before_correlation, last = self._pieces
+        if index is not None:
+            root = b"%b%d%b" % (root, index, self._after_index)
         name = _encode(task_id)
         return b"".join(
             (
@@ -275,6 +283,7 @@ class BatchHeads:
 
 #: Stand for what differs; no header of a user can hold them, being refused as unprintable where it matters.
 _MARK_ID, _MARK_ARGS, _MARK_KWARGS = "\x00id\x00", "\x00args\x00", "\x00kwargs\x00"
+_MARK_INDEX = 7_300_000_000_000_000_001
 
 
 def _dump(value: Mapping[str, Any]) -> bytes:

@@ -38,7 +38,9 @@ __all__ = [
     "Quarantined",
     "arguments_repr",
     "custom_headers",
+    "embed_tail",
     "encode_body",
+    "encode_scalars",
     "format_time",
     "headers_of",
     "parse_time",
@@ -95,7 +97,7 @@ def encode_body(
     EncodeError says which value cannot be written, or that the body is larger than a worker would read.
     """
     if embed is None and compression is None and serializer == "json":
-        quick = _encode_scalars(args, kwargs)
+        quick = encode_scalars(args, kwargs)
         if quick is not None and len(quick) <= limits.message_bytes:
             return EncodedBody(quick, "application/json", "utf-8", None)
     follow = _NO_EMBED if embed is None else {**_NO_EMBED, **embed}
@@ -116,21 +118,28 @@ def encode_body(
 _SCALARS = frozenset({int, str, bool, type(None)})
 _write_json = msgspec.json.Encoder().encode
 _NO_EMBED_JSON = b"," + _write_json(_NO_EMBED) + b"]"
-_NO_KWARGS_JSON = b",{}" + _NO_EMBED_JSON
 
 
-def _encode_scalars(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes | None:
-    """The short way for most calls: a few numbers and texts. None for everything else."""
+def embed_tail(embed: Mapping[str, Any]) -> bytes | None:
+    """Return the end of a JSON body with this embed, for `encode_scalars`; None where JSON has no form for it."""
+    try:
+        return b"," + serialization.dumps({**_NO_EMBED, **embed}, "json").data + b"]"
+    except EncodeError:
+        return None
+
+
+def encode_scalars(args: Sequence[Any], kwargs: Mapping[str, Any], tail: bytes = _NO_EMBED_JSON) -> bytes | None:
+    """Return the JSON body of a call with a few numbers and texts, what most calls are; None for everything else."""
     for value in args:
         if type(value) not in _SCALARS:
             return None
     try:
         if not kwargs:
-            return b"[" + _write_json(args) + _NO_KWARGS_JSON
+            return b"[" + _write_json(args) + b",{}" + tail
         for key, value in kwargs.items():
             if type(value) not in _SCALARS or type(key) is not str:
                 return None
-        return b"[" + _write_json(args) + b"," + _write_json(kwargs) + _NO_EMBED_JSON
+        return b"[" + _write_json(args) + b"," + _write_json(kwargs) + tail
     except (UnicodeEncodeError, TypeError):
         return None
 

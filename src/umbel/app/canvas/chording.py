@@ -102,7 +102,9 @@ class chord(Composite):  # noqa: N801 - Celery's public name
     def _first_app(self) -> Any:
         if isinstance(self.body, Signature):
             return self.body.app
-        return next((task.app for task in self.tasks[:1] if isinstance(task, Signature)), None)
+        held = self["kwargs"]["header"]
+        first = held.peek() if isinstance(held, Stream) else next(iter(self.tasks), None)
+        return first.app if isinstance(first, Signature) else None
 
     def _ready(self, args: Any, kwargs: Any, options: Mapping[str, Any]) -> Any:
         options = dict(options)

@@ -21,16 +21,26 @@ class Stream(Iterator[Any]):
         self._source = iter(source)
         self._read = False
 
-    def __iter__(self) -> Stream:
+    def __iter__(self) -> Iterator[Any]:
         if self._read:
             raise RuntimeError(
                 "the generator of this group has been read already: give it a list to send or look at it again"
             )
+        return self._rest()
+
+    def _rest(self) -> Iterator[Any]:
+        yield from self._source
         self._read = True
-        return self
 
     def __next__(self) -> Any:
         return next(self._source)
+
+    def peek(self) -> Any:
+        """Return the first of what is still to be read without taking it; None where nothing is."""
+        first = next(self._source, None)
+        if first is not None:
+            self._source = itertools.chain([first], self._source)
+        return first
 
 
 @Signature.register_type()
@@ -89,11 +99,7 @@ class group(Composite):  # noqa: N801 - Celery's public name
     def _first_app(self) -> Any:
         held = self["kwargs"]["tasks"]
         if isinstance(held, Iterator):
-            first = next(iter(held), None)
-            if first is None:
-                self["kwargs"]["tasks"] = []
-                return None
-            self["kwargs"]["tasks"] = Stream(itertools.chain([first], held))
+            first = held.peek() if isinstance(held, Stream) else None
             return first.app if isinstance(first, Signature) else None
         return next((task.app for task in held[:1] if isinstance(task, Signature)), None)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from umbel.app.client import Plan
 from umbel.app.group_result import GroupResult
 from umbel.app.result import AsyncResult
 from umbel.app.result_set import ResultIds
@@ -69,12 +70,6 @@ class Collected:
         for member in members:
             self.add(member)
 
-    def seen(self, members: Iterable[Sig]) -> Iterator[Sig]:
-        """Give frozen members on, and take their results."""
-        for member in members:
-            self.add(member)
-            yield member
-
     def add(self, member: Mapping[str, Any]) -> None:
         """Take one frozen member."""
         if self._results is None:
@@ -91,15 +86,18 @@ class Collected:
             self._results = self._made()
         self._results.append(results_of(self._app, member))
 
-    def add_ids(self, name: str, ids: list[str]) -> None:
-        """Take plain calls of one task by their ids."""
-        if self._results is None and (not self._ids or self._name == name):
-            self._name = name
+    def add_plain(self, plan: Plan, ids: list[str]) -> None:
+        """Take calls of one task that were sent with one plan."""
+        if self._results is None and (not self._ids or self._name == plan.name) and not plan.options.ignore_result:
+            self._name = plan.name
             self._ids += ids
             return
         if self._results is None:
             self._results = self._made()
-        self._results += [AsyncResult(each, None, name, self._app) for each in ids]
+        found = [AsyncResult[Any](each, None, plan.name, self._app) for each in ids]
+        for result in found:
+            result.ignored = plan.options.ignore_result
+        self._results += found
 
     def _made(self) -> list[Any]:
         return [AsyncResult(each, None, self._name, self._app) for each in self._ids]

@@ -24,7 +24,7 @@ from umbel.core.flow.shape import (
     tasks_of,
 )
 
-__all__ = ["members", "spread_chain", "spread_chord", "steps", "with_id", "with_links", "with_options"]
+__all__ = ["handed_down", "members", "spread_chain", "spread_chord", "steps", "with_id", "with_links", "with_options"]
 
 #: Options of a whole that say who it is, and are not handed down to its parts.
 _OWN = frozenset({"task_id", "group_id", "group_index", "chord", "root_id", "parent_id", "reply_to"})
@@ -127,11 +127,16 @@ def spread_chain(chain: Sig) -> list[Sig]:
     return parts
 
 
+def handed_down(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a group that are for its members."""
+    return {name: value for name, value in options.items() if name not in _OWN}
+
+
 def members(group: Sig) -> Iterator[Sig]:
     """Give the members of a group, nested groups flattened, with the options given to the groups; empty ones are left
     out. A generator is read as the members are asked for.
     """
-    options = {name: value for name, value in group["options"].items() if name not in _OWN}
+    options = handed_down(group["options"])
     for one in tasks_of(group):
         kind = kind_of(one)
         if options:

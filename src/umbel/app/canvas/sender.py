@@ -1,0 +1,87 @@
+"""What sending a workflow does with broker and store: pieces, sizes, messages."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+from umbel.app.canvas.bulk import build_many
+from umbel.app.canvas.progress import Progress
+from umbel.app.canvas.publishing import keep, keeps_plans, tried
+from umbel.app.publish_signals import announce_sent
+from umbel.core.errors import NotSupportedError
+from umbel.core.flow.shape import Kind, Sig, kind_of, tasks_of
+from umbel.core.flow.starting import Call
+from umbel.core.message import Message
+
+__all__ = ["CHUNK", "ChordNotSupported", "Sender", "check_chords", "has_chord"]
+
+#: Messages in one step of the broker.
+CHUNK = 1000
+
+
+class ChordNotSupported(NotSupportedError, NotImplementedError):
+    """A chord needs a place for the results of its header (Celery raises NotImplementedError)."""
+
+
+class Sender:
+    """One workflow on its way to broker and store."""
+
+    def __init__(self, app: Any, progress: Progress) -> None:
+        self.app = app
+        self._progress = progress
+
+    def send(self, calls: Sequence[Call]) -> None:
+        """Send calls, a thousand in a step."""
+        rest = iter(calls)
+        while chunk := list(islice(rest, CHUNK)):
+            built = build_many(self.app, chunk)
+            self.publish([message for message, _ in built], chunk[0].options)
+            for message, told in built:
+                if told is not None:
+                    announce_sent(message, told)
+
+    def publish(self, messages: list[Message], options: Mapping[str, Any] | None = None) -> None:
+        """Store messages in one step."""
+        given = options or {}
+        self.app.client.send(messages, retry=given.get("retry"), policy=given.get("retry_policy"))
+        self._progress.add(len(messages))
+
+    def keep(self, pieces: dict[str, bytes]) -> None:
+        """Put pieces into the store."""
+        keep(self.app, pieces)
+
+    def expect(self, sizes: dict[str, int]) -> None:
+        """Tell the store the sizes of headers. A header that is complete already goes on."""
+        if not sizes:
+            return
+        store = self.app.store
+        joined = tried(lambda: store.expect(sizes, time.time()))
+        bodies = [one.body for one in joined if one.body is not None]
+        if bodies:
+            self.app.client.send(bodies)
+            tried(lambda: store.confirm([one.group for one in joined]))
+
+
+def check_chords(app: Any) -> None:
+    """Raise where a chord could never complete."""
+    if not keeps_plans(app):
+        raise ChordNotSupported(
+            "a chord needs a store that keeps the results of its header, and results that travel as messages (rpc://) "
+            "or go nowhere (disabled) are not kept: set result_backend to a Redis or SQLite URL"
+        )
+
+
+def has_chord(sig: Sig) -> bool:
+    """Tell whether there is a chord anywhere in a workflow; generators are not looked into."""
+    waiting: list[Any] = [sig]
+    while waiting:
+        one = waiting.pop()
+        kind = kind_of(one)
+        if kind is Kind.CHORD:
+            return True
+        if kind in (Kind.CHAIN, Kind.GROUP) and not isinstance(tasks_of(one), Iterator):
+            waiting.extend(tasks_of(one))
+    return False
