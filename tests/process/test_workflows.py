@@ -92,9 +92,9 @@ def test_a_chord_of_a_hundred_survives_kills_of_an(flow_lab: Lab, victim: str) -
 def test_nested_workflows_survive_kills(flow_lab: Lab) -> None:
     lab = flow_lab
     results = []
-    for _ in range(6):
-        inner = chord([task(lab, "flow.value", n, 0.01) for n in range(5)], body(lab))
-        header = [inner, chain(task(lab, "flow.value", 0, 0.01), task(lab, "flow.value", 1, 0.01)), inner.clone()]
+    for _ in range(8):
+        inner = chord([task(lab, "flow.value", n, 0.03) for n in range(5)], body(lab))
+        header = [inner, chain(task(lab, "flow.value", 0, 0.03), task(lab, "flow.value", 1, 0.03)), inner.clone()]
         results.append(chain(task(lab, "flow.value", "first"), chord(header, body(lab)), body(lab)).apply_async())
     lab.worker(ready=False)
     lab.random_kills(4, lambda: KILLS["executor"](lab))
@@ -299,10 +299,9 @@ def test_what_follows_runs_once(flow_lab: Lab, kind: str, step: str, nth: int) -
     assert final.state == "SUCCESS", final
     lab.drain()
     runs = {follower: starts(lab, follower) for follower in followers}
-    # A late-acknowledged task that was killed while nobody knew that it had ended runs again; its successors do not.
-    again = 1 if STEPS[step][1] in ("run.after", "report.before", "report.after", "settle.before") else 0
-    assert sum(runs.values()) - len(runs) <= again
+    # What runs at the moment of the kill runs again; nothing else does.
     assert all(count >= 1 for count in runs.values())
+    assert sum(runs.values()) - len(runs) <= 1
 
 
 @pytest.mark.parametrize("step", STEPS)
