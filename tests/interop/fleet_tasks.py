@@ -43,6 +43,11 @@ def plain(app) -> None:
         journal("total", self.request)
         return {"side": os.environ["INTEROP_SIDE"], "values": values, "more": list(more)}
 
+    @app.task(name="fleet.value")
+    def value(what, seconds=0.0):
+        time.sleep(seconds)
+        return what
+
     @app.task(name="fleet.kinds")
     def kinds(*args):
         return [f"{type(value).__name__}: {value!r}" for value in args]
