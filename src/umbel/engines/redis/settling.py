@@ -64,7 +64,7 @@ class Settling:
         #: Owner → what a series of calls had settled before one of them failed: tag → whether it was stale.
         self._done: dict[str, dict[Any, bool]] = {}
         #: The bodies of the call that is being made.
-        self._bodies: dict[int, _Body] = {}
+        self._bodies: dict[tuple[str, str], _Body] = {}
         #: Groups whose body the store has been given.
         self._kept: dict[str, bool] = {}
 
@@ -230,7 +230,8 @@ class Settling:
     def _body(self, part: Part, now: float) -> _Body | str:
         if part.body is None:
             return ""
-        known = id(part.body)
+        # Parts that come from different processes have copies of the same message.
+        known = part.group, part.body.id
         if known not in self._bodies:
             packed = b"" if self._is_kept(part) else pack_message(part.body)
             self._bodies[known] = _Body(self._publish(part.body, now), packed)
@@ -282,19 +283,21 @@ def _number(body: _Body, bodies: dict[_Body, int], words: list[Any]) -> int:
 def _batches(items: Iterable[_Item]) -> Iterator[list[_Item]]:
     """Yield what fits into one call each."""
     batch: list[_Item] = []
+    bodies: set[_Body] = set()
     size = arguments = 0
     for item in items:
         record, effects = item[0].record, item[1]
         if isinstance(effects, list):
             cost, count = sum([len(word) for word in effects if type(word) is bytes]), len(effects)
-            for body in [word for word in effects if type(word) is _Body] if item[0].parts else ():
+            for body in {word for word in effects if type(word) is _Body} - bodies if item[0].parts else ():
+                bodies.add(body)
                 cost += len(body.packed) + sum([len(word) for word in body.effects if type(word) is bytes])
                 count += len(body.effects) + 4
         else:
             cost, count = len(record.meta) if record is not None else 0, 4
         if batch and (arguments + count > _MOST_ARGUMENTS or size + cost > _MOST_BYTES):
             yield batch
-            batch, size, arguments = [], 0, 0
+            batch, size, arguments, bodies = [], 0, 0, set()
         batch.append(item)
         size += cost
         arguments += count + 3
