@@ -316,6 +316,37 @@ def test_an_errback_hears_once(flow_lab: Lab, step: str) -> None:
     assert starts(lab, result.id) == 0
 
 
+@pytest.mark.parametrize("fault", ["kill", "raise"])
+@pytest.mark.parametrize(
+    "point", [f"{call}.{when}" for call in ("expect", "take", "forget", "put") for when in ("before", "after")]
+)
+def test_what_drives_workflows_tries_again(flow_lab: Lab, point: str, fault: str) -> None:
+    lab = flow_lab
+    lab.settings = {**lab.settings, "workflow_inline_limit": 0}
+    lab.app.conf.update(lab.settings)
+    fired = lab.folder / "fired"
+    values = [task(lab, "flow.value", n) for n in range(4)]
+    good = chain(task(lab, "flow.value", "first"), chord(values, body(lab)), *[body(lab)] * 4).apply_async()
+    bad = chain(task(lab, "flow.fail"), chord(values, body(lab)), *[body(lab)] * 4).apply_async()
+    lab.worker(
+        ready=False,
+        UMBEL_FAILPOINTS=f"{point}={fault}@1",
+        UMBEL_FAILPOINTS_IN="executor",
+        UMBEL_FAILPOINTS_ONCE=str(fired),
+    )
+    ended = lab.wait_states([good.id, bad.id], 30)
+    assert fired.exists()
+    assert [place for place, _ in ended[good.id].value] == [0, 1, 2, 3]
+    assert ended[bad.id].error == "ValueError"
+    lab.drain()
+    assert starts(lab, good.id) == 1
+    result = bad.parent
+    while result is not None and result.parent is not None:
+        if not hasattr(result, "results"):
+            assert lab.finals([result.id])[result.id].error == "ValueError"
+        result = result.parent
+
+
 def test_a_group_is_a_group_whoever_dies(flow_lab: Lab) -> None:
     lab = flow_lab
     result = group([task(lab, "flow.value", n, 0.02) for n in range(50)]).apply_async()

@@ -10,18 +10,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from umbel.app.canvas.publishing import load, messages
+from umbel.app.canvas.publishing import load, messages, tried
 from umbel.app.flow_queue import derived_id
-from umbel.core.errors import NotSupportedError, OperationalError
+from umbel.core.errors import NotSupportedError
 from umbel.core.flow.freezing import freeze
 from umbel.core.flow.shape import Kind, Sig, body_of, header_group, kind_of, list_of, tasks_of
 from umbel.core.flow.stubs import is_stub
 from umbel.core.message import Message
 
 __all__ = ["Followers", "Source", "follow", "follow_frozen", "full", "result_tuple"]
-
-#: Pauses between attempts to tell the store how large a group is (seconds).
-_PAUSES = (0.1, 0.3, 1.0, 2.0)
 
 
 class Source(NamedTuple):
@@ -64,7 +61,8 @@ def follow(
     """
     app, signature = source.app, full(signature)
     if is_stub(signature):
-        signature, following = load(app, signature)
+        stub = signature
+        signature, following = tried(lambda: load(app, stub))
         rest = [*rest, *([] if following is None else [following])]
     if kind_of(signature) is Kind.TASK:
         message = _single(source, signature, values, position, rest)
@@ -122,15 +120,7 @@ def announce(app: Any, sizes: Mapping[str, int]) -> None:
     store = app.store
     if store is None:
         raise NotSupportedError("a chord needs a place for the results of its header: set result_backend")
-    for pause in (*_PAUSES, None):
-        try:
-            store.expect(sizes, time.time())
-        except OperationalError:
-            if pause is None:
-                raise
-            time.sleep(pause)
-        else:
-            return
+    tried(lambda: store.expect(sizes, time.time()))
 
 
 def full(sig: Mapping[str, Any]) -> dict[str, Any]:
