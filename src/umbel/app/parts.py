@@ -84,7 +84,7 @@ def part_of(app: Any, place: Place, task_id: str, state: str, value: Any) -> Par
     Raises EncodeError or BackendStoreError where its value cannot be stored, and NotSupportedError for a member that
     has no index (senders before Celery 5.5).
     """
-    if place.index is None:
+    if not isinstance(place.index, int):
         raise NotSupportedError(
             f"the message of {task_id} says that it belongs to a chord and not at which place: Celery numbers the "
             "members since 5.5, update the program that sends it"

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from umbel.app.flow_queue import flow_message
 from umbel.app.following import Source, follow, full
 from umbel.app.handover import HandedOver
+from umbel.app.kept import keep_task
 from umbel.app.parts import Place, content_type_of, fields_of, part_of, place_of, serializer_of
 from umbel.app.records import record_of
 from umbel.app.running import Call
@@ -79,6 +80,8 @@ def _settle(call: Call, outcome: Outcome, crashes: int) -> Settled:
         publish += more
         parts += own
     state = stored_state(effects, policy)
+    if effects.state == states.FAILURE and call.job is not None:
+        keep_task(call.app, call.job, request, stateless=state is None)
     record = None
     if state is not None and call.app.store is not None:
         record = _record(call, state, outcome)
@@ -199,7 +202,7 @@ def failed_parts(app: Any, members: Sequence[Membership], exc: BaseException | N
             exc,
         )
         for member in members
-        if member.index is not None
+        if isinstance(member.index, int)
     ]
 
 

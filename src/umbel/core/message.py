@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -104,6 +105,21 @@ class Part(msgspec.Struct, gc=False):
     #: The id of the member's task. A repeat has the same one; two members of one index (Celery's `add_to_chord`
     #: makes such) differ in it.
     member: str = ""
+
+
+def joinable(parts: Iterable[Part]) -> Iterator[Part]:
+    """Yield the parts that a group can have. What strangers write need be none: no group has heard of the others."""
+    for part in parts:
+        if 0 <= part.index < 2 * GROWN and 0 <= (part.size or 0) <= GROWN and _is_text(part.group + part.member):
+            yield part
+
+
+def _is_text(text: str) -> bool:
+    """Tell whether a text has an encoding: JSON can write halves of surrogate pairs."""
+    try:
+        return text.isascii() or bool(text.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 class Joined(msgspec.Struct, gc=False):

@@ -116,6 +116,15 @@ class JoinSuite(Suite):
             (name, name.encode() or b"1") for name in names
         ]
 
+    def test_parts_that_no_group_can_have_are_ignored(self, engine: Engine) -> None:
+        store = self.store(engine)
+        odd = [_part(index) for index in (2**31, 2**70, 10**400, -(2**70))]
+        odd += [_part(0, size=2**70), _part(0, size=-1), _part(0, group="half \ud800"), _part(1, group="half \ud800")]
+        odd.append(Part("g", 1, b"1", 3, None, "\udfff"))
+        assert store.join(odd, NOW) == []
+        (joined,) = store.join([*(_part(index) for index in range(3)), *odd], NOW)
+        assert joined.payloads == (b"0", b"1", b"2")
+
     def test_nothing_of_an_open_group_expires(self, engine: Engine) -> None:
         store = self.store(engine)
         store.join([_part(0), _part(1)], NOW)

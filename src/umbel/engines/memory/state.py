@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from umbel.core.followers import stands_alone
-from umbel.core.message import DeadLetter, Delivery, Joined, Message, Part, Record
+from umbel.core.message import DeadLetter, Delivery, Joined, Message, Part, Record, joinable
 from umbel.core.states import READY_STATES
 from umbel.engines.memory.joins import Group
 
@@ -206,7 +206,7 @@ class State:
     def join(self, parts: Sequence[Part], now: float) -> list[Joined]:
         """Store parts; return the groups that this completed."""
         joined: dict[str, Joined] = {}
-        for part in parts:
+        for part in joinable(parts):
             group = self.group(part.group, now)
             if not group.confirmed and part.body is not None:
                 group.body = part.body

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, TypeVar
 
-from umbel.core.message import Joined, Message, Part, pack_message, unpack_message
+from umbel.core.message import Joined, Message, Part, joinable, pack_message, unpack_message
 from umbel.engines.redis.connection import Client
 from umbel.engines.redis.scripts import load_script
 
@@ -44,6 +44,7 @@ class Groups:
         """Store parts; return the groups that this completed."""
         args: list[str | bytes | int] = [repr(now)]
         last: Message | None = None
+        parts = list(joinable(parts))
         for part in parts:
             size = "" if part.size is None else part.size
             args += (part.group, part.index, part.payload, size, part.member)
@@ -93,11 +94,11 @@ class Groups:
         del now
         return int(self._client.script(_GROW, self._keys, [group, by, key]))
 
-    def put_plans(self, pieces: Mapping[str, bytes], now: float) -> None:
+    def put_plans(self, pieces: Mapping[str, bytes], now: float, expires: float = 0.0) -> None:
         """Keep pieces of workflows; what is there already stays."""
-        del now
+        ending = ("PX", max(math.ceil((expires - now) * 1000), 1)) if expires else ()
         for batch in batched(pieces.items(), _CHUNK):
-            self._all([("SET", self._pieces + key.encode(), piece, "NX") for key, piece in batch])
+            self._all([("SET", self._pieces + key.encode(), piece, "NX", *ending) for key, piece in batch])
 
     def take_plans(self, keys: Collection[str], now: float, expires: float) -> dict[str, bytes]:
         """Read pieces, which Redis drops at `expires`."""

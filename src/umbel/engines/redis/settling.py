@@ -11,7 +11,7 @@ from typing import Any
 
 from umbel.core.errors import OperationalError
 from umbel.core.head import Quarantined
-from umbel.core.message import End, Message, Part, Record, Settlement, pack_message
+from umbel.core.message import End, Message, Part, Record, Settlement, joinable, pack_message
 from umbel.core.states import READY_STATES
 from umbel.engines.redis.connection import Client
 from umbel.engines.redis.dead import letter_of, letter_of_raw
@@ -200,7 +200,7 @@ class Settling:
             args += self._record(settlement.record, now)
         for message in settlement.publish:
             args += self._publish(message, now)
-        for part in settlement.parts:
+        for part in joinable(settlement.parts):
             args += self._part(part, now)
         return args
 

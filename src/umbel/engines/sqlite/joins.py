@@ -6,7 +6,7 @@ import json
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 
-from umbel.core.message import GROWN, Joined, Message, Part, pack_message, unpack_message
+from umbel.core.message import GROWN, Joined, Message, Part, joinable, pack_message, unpack_message
 
 #: Stages of a group: 0 open, 1 complete, 2 confirmed, 3 forgotten. `last` is the index that completed it, NULL where
 #: its size did; `count` is the number of parts that count, kept as soon as `size` is known so that no join counts the
@@ -57,7 +57,7 @@ def join(connection: sqlite3.Connection, parts: Sequence[Part], now: float) -> l
 def add(connection: sqlite3.Connection, parts: Sequence[Part], now: float) -> dict[str, Message | None]:
     """Store parts; return the bodies of groups that this completed, now or when the same part was stored first."""
     complete: dict[str, Message | None] = {}
-    for part in parts:
+    for part in joinable(parts):
         known = _open(connection, part.group, now)
         number, stage, _size, last, _grown, bare = known
         if bare and part.body is not None and stage <= _COMPLETE:
