@@ -11,22 +11,18 @@ from typing import Any, NamedTuple
 
 from umbel.app import request as requests
 from umbel.app.following import Source, full
+from umbel.app.kept import keep_task
 from umbel.app.parts import Place, content_type_of, encode_part, part_of, place_of
 from umbel.app.settlement import fail_message, failed_parts
 from umbel.core import protocol, serialization, states
 from umbel.core.errors import NotSupportedError
 from umbel.core.flow.dooming import doomed
+from umbel.core.followers import stands_alone
 from umbel.core.limits import DEFAULT_LIMITS, Limits
 from umbel.core.message import Message, Part
 from umbel.core.protocol import Head, Payload, Quarantined
 
-__all__ = ["Consequences", "consequences", "reading_rules"]
-
-#: How a JSON body ends that nothing follows, as umbel and Celery write it.
-_ALONE = (
-    b'{"callbacks":null,"errbacks":null,"chain":null,"chord":null}]',
-    b'{"callbacks": null, "errbacks": null, "chain": null, "chord": null}]',
-)
+__all__ = ["Consequences", "consequences", "keep_unrun", "reading_rules"]
 
 
 class Consequences(NamedTuple):
@@ -57,7 +53,7 @@ def consequences(app: Any, message: Any, exc: Exception, state: str = states.FAI
     Never raises for what the message holds: of one that cannot be read nothing follows but a part of its chord, if its
     head names one.
     """
-    if message.body.endswith(_ALONE):
+    if stands_alone(message.body):
         return _NONE
     accept, limits = reading_rules(app)
     head = protocol.read_head(message.head, limits)
@@ -69,6 +65,17 @@ def consequences(app: Any, message: Any, exc: Exception, state: str = states.FAI
     if not (payload.errbacks or payload.chain or payload.chord):
         return _NONE
     return _of_followed(app, message, head, payload, (exc, state))
+
+
+def keep_unrun(app: Any, job: Any) -> None:
+    """Keep the message of a task that failed without a run, for `retry_failed`; one that cannot be read is not."""
+    accept, limits = reading_rules(app)
+    head = protocol.read_head(job.head, limits)
+    payload = head if isinstance(head, Quarantined) else protocol.read_body(head, job.body, accept, limits)
+    if isinstance(head, Quarantined) or isinstance(payload, Quarantined):
+        return
+    values = {"chain": payload.chain, "chord": payload.chord}
+    keep_task(app, job, requests.Context.adopt(values, None, head))
 
 
 def _of_unreadable(app: Any, message: Any, head: Head, exc: Exception, state: str) -> Consequences:
