@@ -80,8 +80,12 @@ class Signature(dict[str, Any], Generic[R]):
     def app(self) -> Any:
         """The app that sends it."""
         if self._app is None:
-            self._app = self._type.app if self._type is not None else app_or_default()
+            self._app = self._known_app() or app_or_default()
         return self._app
+
+    def _known_app(self) -> Any:
+        """The app that it was made with; None where nothing says which."""
+        return self._type.app if self._app is None and self._type is not None else self._app
 
     @property
     def type(self) -> Any:

@@ -50,8 +50,8 @@ class _chain(Composite):  # noqa: N801 - Celery's public name
     def _own_parts(self) -> None:
         self.tasks = [task.clone() if isinstance(task, Signature) else task for task in self.tasks]
 
-    def _first_app(self) -> Any:
-        return next((task.app for task in self.tasks[:1] if isinstance(task, Signature)), None)
+    def _parts(self) -> Iterable[Any]:
+        return self.tasks
 
     def _take(self, frozen: Mapping[str, Any]) -> None:
         steps = list_of(tasks_of(frozen)) if kind_of(frozen) is Kind.CHAIN else [frozen]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from umbel.app.canvas.composite import Composite, as_task_list, briefly
@@ -99,12 +99,9 @@ class chord(Composite):  # noqa: N801 - Celery's public name
         _ = self.tasks
         return super()._copy(changes)
 
-    def _first_app(self) -> Any:
-        if isinstance(self.body, Signature):
-            return self.body.app
+    def _parts(self) -> Iterable[Any]:
         held = self["kwargs"]["header"]
-        first = held.peek() if isinstance(held, Stream) else next(iter(self.tasks), None)
-        return first.app if isinstance(first, Signature) else None
+        return (self.body, *((held.peek(),) if isinstance(held, Stream) else self.tasks))
 
     def _ready(self, args: Any, kwargs: Any, options: Mapping[str, Any]) -> Any:
         options = dict(options)

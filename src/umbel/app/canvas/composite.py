@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 from umbel.app.canvas.results import results_of
@@ -73,14 +73,14 @@ class Composite(Signature[Any]):
         """Take copies of the parts, so that changing them leaves those of the original as they are."""
         raise NotImplementedError
 
-    @property
-    def app(self) -> Any:
-        """The app that sends it: its own, or that of its first part."""
-        if self._app is None:
-            self._app = self._first_app() or super().app
-        return self._app
+    def _known_app(self) -> Any:
+        if self._app is not None:
+            return self._app
+        found = (part._known_app() for part in self._parts() if isinstance(part, Signature))
+        return next((app for app in found if app is not None), None)
 
-    def _first_app(self) -> Any:
+    def _parts(self) -> Iterable[Any]:
+        """The parts that can tell which app it is; of a generator the first."""
         raise NotImplementedError
 
     def _ready(self, args: Any, kwargs: Any, options: Mapping[str, Any]) -> tuple[Sig, tuple[Any, ...], dict[str, Any]]:
@@ -182,6 +182,7 @@ class Composite(Signature[Any]):
         group_index: int | None = None,
     ) -> Any:
         """Give every part its ids now; return the result of the whole. Calling it later sends what was frozen."""
+        app = self.app  # while its parts can tell
         sig, _, _ = self._ready((), {}, {} if self.id else {"task_id": _id})
         given = {"group_id": group_id, "group_index": group_index, "chord": chord}
         place = {name: value for name, value in given.items() if value is not None}
@@ -191,7 +192,7 @@ class Composite(Signature[Any]):
             frozen = with_tail(frozen, lambda leaf: {**leaf, "options": {**leaf["options"], **place}})
         self._take(frozen)
         self.options.update((name, value) for name, value in handed.items() if value is not None)
-        return results_of(self.app, frozen)
+        return results_of(app, frozen)
 
     _freeze = freeze
 

@@ -21,7 +21,7 @@ class Stream(Iterator[Any]):
         self._source = iter(source)
         self._read = False
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Any]:  # noqa: PYI034 - what it gives knows when it has been read
         if self._read:
             raise RuntimeError(
                 "the generator of this group has been read already: give it a list to send or look at it again"
@@ -96,12 +96,9 @@ class group(Composite):  # noqa: N801 - Celery's public name
         _ = self.tasks
         return super()._copy(changes)
 
-    def _first_app(self) -> Any:
+    def _parts(self) -> Iterable[Any]:
         held = self["kwargs"]["tasks"]
-        if isinstance(held, Iterator):
-            first = held.peek() if isinstance(held, Stream) else None
-            return first.app if isinstance(first, Signature) else None
-        return next((task.app for task in held[:1] if isinstance(task, Signature)), None)
+        return (held.peek(),) if isinstance(held, Stream) else held
 
     def _take(self, frozen: Mapping[str, Any]) -> None:
         self.tasks = [self._part(member) for member in tasks_of(frozen)]

@@ -38,12 +38,8 @@ class _Mapped(Signature[Any]):
         """Return the signature that a dict holds."""
         return cls._made({**d, "kwargs": dict(d["kwargs"]), "options": dict(d.get("options") or {})}, app)
 
-    @property
-    def app(self) -> Any:
-        """The app that sends it: that of the task."""
-        if self._app is None:
-            self._app = maybe_signature(self["kwargs"]["task"]).app
-        return self._app
+    def _known_app(self) -> Any:
+        return self._app if self._app is not None else maybe_signature(self["kwargs"]["task"])._known_app()
 
     def apply_async(
         self,
@@ -116,8 +112,8 @@ class chunks(Composite):  # noqa: N801 - Celery's public name
     def _own_parts(self) -> None:
         self["kwargs"]["task"] = maybe_signature(self["kwargs"]["task"], self._app).clone()
 
-    def _first_app(self) -> Any:
-        return maybe_signature(self["kwargs"]["task"]).app
+    def _parts(self) -> Iterable[Any]:
+        return (maybe_signature(self["kwargs"]["task"]),)
 
     def _take(self, frozen: Mapping[str, Any]) -> None:
         raise NotSupportedError("chunks cannot be frozen: freeze the group that .group() gives")

@@ -55,7 +55,7 @@ class _Run:
             group, body = self.run(header_group(sig), args, kwargs, parent), body_of(sig)
             if body is None:
                 return group
-            return self.run(body, (_values(group, self.propagate),), {}, group)
+            return self.run(body, (_leaf_values(group, self.propagate),), {}, group)
         return self._task(sig, args, kwargs, parent)
 
     def _chain(self, sig: Sig, args: tuple[Any, ...], kwargs: dict[str, Any], parent: Any) -> Any:
@@ -91,3 +91,10 @@ def _values(result: Any, propagate: bool) -> Any:
     if isinstance(result, GroupResult):
         return [_values(one, propagate) for one in result.results]
     return result.maybe_throw(propagate=propagate)
+
+
+def _leaf_values(result: Any, propagate: bool) -> list[Any]:
+    """Return the values of a header, those of groups within it in one row with the others."""
+    if not isinstance(result, GroupResult):
+        return [_values(result, propagate)]
+    return [value for one in result.results for value in _leaf_values(one, propagate)]
