@@ -14,7 +14,7 @@ from umbel.app import exceptions_io
 from umbel.app.flow_queue import derived_id, flow_message
 from umbel.core import compression, json_types, serialization, states
 from umbel.core.errors import BackendStoreError, DecodeError, EncodeError, NotSupportedError
-from umbel.core.message import Message, Part
+from umbel.core.message import GROWN, Message, Part, joinable
 
 __all__ = [
     "Ended",
@@ -84,17 +84,19 @@ def part_of(app: Any, place: Place, task_id: str, state: str, value: Any) -> Par
     Raises EncodeError or BackendStoreError where its value cannot be stored, and NotSupportedError for a member that
     has no index (senders before Celery 5.5).
     """
-    if not isinstance(place.index, int):
+    if type(place.index) is not int:
         raise NotSupportedError(
             f"the message of {task_id} says that it belongs to a chord and not at which place: Celery numbers the "
             "members since 5.5, update the program that sends it"
         )
+    if not any(joinable([Part(place.group, place.index, b"", member=task_id)])):
+        raise NotSupportedError(f"the message of {task_id} names a place in a chord that no chord has")
     size = place.chord.get("chord_size")
     return Part(
         place.group,
         place.index,
         encode_part(app.conf, task_id, state, value),
-        size if isinstance(size, int) and not isinstance(size, bool) and size > 0 else None,
+        size if isinstance(size, int) and not isinstance(size, bool) and 0 < size <= GROWN else None,
         join_message(app, place),
         task_id,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from umbel.app.flow_queue import flow_message
@@ -193,17 +194,12 @@ def _own_part(call: Call, outcome: Outcome, state: str | None) -> tuple[list[Mes
 
 def failed_parts(app: Any, members: Sequence[Membership], exc: BaseException | None, content_type: str) -> list[Part]:
     """Return the parts of members that will never run, each for the chord that waits for it."""
-    return [
-        part_of(
-            app,
-            Place(member.group, member.index, member.chord, None, content_type),
-            member.task_id,
-            states.FAILURE,
-            exc,
-        )
-        for member in members
-        if isinstance(member.index, int)
-    ]
+    parts = []
+    for member in members:
+        place = Place(member.group, member.index, member.chord, None, content_type)
+        with suppress(NotSupportedError):
+            parts.append(part_of(app, place, member.task_id, states.FAILURE, exc))
+    return parts
 
 
 # --- failure: errbacks, and the steps that will never run -------------------------------------------------

@@ -110,11 +110,11 @@ class Part(msgspec.Struct, gc=False):
 def joinable(parts: Iterable[Part]) -> Iterator[Part]:
     """Yield the parts that a group can have. What strangers write need be none: no group has heard of the others."""
     for part in parts:
-        if 0 <= part.index < 2 * GROWN and 0 <= (part.size or 0) <= GROWN and _is_text(part.group + part.member):
+        if 0 <= part.index < 2 * GROWN and 0 <= (part.size or 0) <= GROWN and is_text(part.group + part.member):
             yield part
 
 
-def _is_text(text: str) -> bool:
+def is_text(text: str) -> bool:
     """Tell whether a text has an encoding: JSON can write halves of surrogate pairs."""
     try:
         return text.isascii() or bool(text.encode())

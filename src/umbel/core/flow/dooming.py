@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from umbel.core.flow.shape import Kind, Sig, body_of, header_group, kind_of, list_of, tasks_of
 from umbel.core.flow.stubs import is_stub
+from umbel.core.message import is_text
 
 __all__ = ["Doomed", "Membership", "doomed"]
 
@@ -70,5 +71,5 @@ def _take(sig: Sig, ids: dict[str, None], memberships: list[Membership], stubs: 
         return
     ids[task_id] = None
     chord, group = options.get("chord"), options.get("group_id")
-    if chord and group:
+    if chord and isinstance(group, str) and group and is_text(group):
         memberships.append(Membership(group, options.get("group_index"), task_id, dict(chord)))
