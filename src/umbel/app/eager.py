@@ -121,8 +121,8 @@ def _call_links(call: Call, value: Any) -> None:
 
 def _call_errbacks(call: Call, outcome: Outcome) -> None:
     for signature in call.request.errbacks or ():
-        task = call.app.tasks[signature["task"]]
-        if not takes_details(task, signature):
+        task = None if signature.get("subtask_type") else call.app.tasks[signature["task"]]
+        if task is None or not takes_details(task, signature):
             _apply(call, signature, (call.id,), {})
             continue
         details = () if signature.get("immutable") else (call.request, outcome.exc, outcome.traceback)
