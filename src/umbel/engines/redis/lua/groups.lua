@@ -28,7 +28,10 @@ end
 local function keep(group)
   if group.kept then return end
   group.kept = true
-  for _, key in ipairs({group.j, group.t, group.s, group.d}) do redis.call('PERSIST', key) end
+  redis.call('PERSIST', group.j)
+  redis.call('PERSIST', group.d)
+  if group.size then redis.call('PERSIST', group.s) end
+  if group.grown > 0 then redis.call('PERSIST', group.t) end
 end
 
 local function take_size(group, size)
@@ -70,7 +73,8 @@ end
 -- How many payloads there are, all in all.
 local function count_of(group)
   if not group.count then
-    group.count = redis.call(is_list(group) and 'LLEN' or 'ZCARD', group.j)
+    local count = redis.pcall('ZCARD', group.j)
+    group.count = type(count) == 'number' and count or redis.call('LLEN', group.j)
   end
   return group.count
 end
