@@ -11,6 +11,7 @@ from umbel.app import exceptions_io
 from umbel.app.joining import assert_will_not_block
 from umbel.app.records import result_of
 from umbel.app.result_graph import ResultGraph, build_graph, collect, iterdeps, leaf_of, unfinished
+from umbel.app.retrying import retry_failed
 from umbel.app.stored_result import StoredResult
 from umbel.app.waiting import Ticket, waiter_of
 from umbel.core import states
@@ -227,6 +228,17 @@ class AsyncResult(StoredResult[R]):
         if ids:
             self.app.control.revoke(ids, terminate=terminate, signal=signal or "SIGTERM")
         return ids
+
+    def retry_failed(self, timeout: float = 10.0) -> list[str]:
+        """Run again the tasks of the workflow that have failed, and let it go on; return their ids.
+
+        What had ended well stays, and what was to follow a failed task follows it then: the rest of a chain, the body
+        of a chord, whatever is around them. Attempts count on from where they were. The workflow must have ended where
+        it failed; for that it is waited up to `timeout` seconds. A workflow is known from the result that sending it
+        gave (`cancel`). Raises TaskError, which says why, where nothing has failed, or what failed cannot run again.
+        Not in Celery.
+        """
+        return retry_failed(self, timeout)
 
     def revoke_by_stamped_headers(
         self,

@@ -17,7 +17,7 @@ import msgspec
 
 from umbel.app import request as requests
 from umbel.app import running, signals
-from umbel.app.conclusions import consequences, reading_rules
+from umbel.app.conclusions import consequences, keep_unrun, reading_rules
 from umbel.app.exceptions_io import ExceptionInfo, text_of, traceback_text
 from umbel.app.flow_tasks import FlowTask
 from umbel.app.handover import HandedOver
@@ -326,6 +326,7 @@ class Runner(Guard):
                 self._app, job.id, states.FAILURE, exc, now=self._clock.now(), reply_to=reply_to_of(job.head)
             )
         others = consequences(self._app, job, exc)
+        keep_unrun(self._app, job)
         return Report(
             job.number,
             End.DEAD,

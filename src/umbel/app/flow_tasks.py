@@ -15,8 +15,9 @@ from umbel.app import exceptions_io
 from umbel.app import request as requests
 from umbel.app.canvas.publishing import load
 from umbel.app.flow_queue import derived_id, flow_message
-from umbel.app.following import Source, follow, full
+from umbel.app.following import Source, all_doomed, follow, full
 from umbel.app.handover import HandedOver
+from umbel.app.kept import keep_group, kept_groups
 from umbel.app.parts import content_type_of, decode_part
 from umbel.app.records import record_of
 from umbel.app.replacing import renewed
@@ -24,7 +25,7 @@ from umbel.app.settlement import call_errbacks, failed_parts
 from umbel.app.task import Task
 from umbel.core import states
 from umbel.core.errors import ChordError, OperationalError
-from umbel.core.flow.dooming import Doomed, doomed
+from umbel.core.flow.dooming import Doomed
 from umbel.core.flow.shape import Kind, Sig, kind_of, list_of, tasks_of
 from umbel.core.message import End
 
@@ -83,7 +84,7 @@ class Join(FlowTask):
         return _fail_body(self, group, chord, ChordError("Callback error: joining the header failed"), errbacks=False)
 
     def _join(self, group: str, chord: dict[str, Any], *, errbacks: bool) -> HandedOver:
-        payloads = self.app.store.joined([group]).get(group)
+        payloads = self.app.store.joined([group]).get(group) or _kept_payloads(self.app, group)
         if payloads is None:
             return HandedOver("the group has been joined", quiet=True)
         try:
@@ -149,8 +150,9 @@ def _fail_body(
 ) -> HandedOver:
     """End the body of a chord and all that follows it."""
     app, request = task.app, task.request
-    found = _all_doomed(app, [full(chord)])
+    found = all_doomed(app, [full(chord)])
     now = time.time()
+    _close(app, group, found, now)
     _store_failures(app, found.ids, error, None, now)
     publish = []
     if errbacks:
@@ -166,7 +168,21 @@ def _fail_body(
             source = Source(app, task_id, root_id=request.root_id or task_id, parent_id=task_id)
             publish += call_errbacks(source, asked, error, None)
     parts = failed_parts(app, found.memberships, error, content_type_of(request))
-    return HandedOver("the chord failed", [*publish, _forget(app, group)], parts, quiet=True)
+    return HandedOver("the chord failed", publish, parts, quiet=True)
+
+
+def _close(app: Any, group: str, found: Doomed, now: float) -> None:
+    """Keep the parts of a header for `retry_failed`, and close it before anybody can ask for that."""
+    payloads = app.store.joined([group]).get(group)
+    if payloads is not None:
+        keep_group(app, group, payloads, found)
+        app.store.forget_groups([group], _expires(app, now))
+
+
+def _kept_payloads(app: Any, group: str) -> tuple[bytes, ...] | None:
+    """Return the payloads of a header that was closed by a run of this task which was cut off then."""
+    kept = kept_groups(app, [group]).get(group)
+    return None if kept is None else kept.payloads
 
 
 def _failing(app: Any, chord: Sig) -> Iterable[Sig]:
@@ -216,29 +232,8 @@ class Fail(FlowTask):
 
 
 def _mark(app: Any, steps: list[dict[str, Any]], exc: Exception | None, details: Mapping[str, Any]) -> None:
-    found = _all_doomed(app, [full(step) for step in steps])
+    found = all_doomed(app, [full(step) for step in steps])
     _store_failures(app, found.ids, exc, details.get("traceback"), time.time(), details.get("reply_to") or "")
-
-
-def _all_doomed(app: Any, sigs: list[Sig]) -> Doomed:
-    """Like `doomed`, with the pieces of stubs read from the store."""
-    ids: dict[str, None] = {}
-    found = doomed(sigs)
-    memberships = found.memberships
-    ids.update(dict.fromkeys(found.ids))
-    stubs = list(found.stubs)
-    while stubs:
-        try:
-            piece, following = load(app, stubs.pop())
-        except OperationalError:
-            raise
-        except Exception as exc:  # noqa: BLE001 - the piece is gone: what can be told is told
-            logger.warning("the rest of a workflow cannot be read, so its tasks get no state: %s", type(exc).__name__)
-            continue
-        more = doomed([piece, *([] if following is None else [following])])
-        ids.update(dict.fromkeys(more.ids))
-        stubs += more.stubs
-    return Doomed(tuple(ids), memberships, ())
 
 
 def _store_failures(

@@ -6,19 +6,23 @@ Their ids are derived from the task that ended, so that a run which is repeated 
 from __future__ import annotations
 
 import itertools
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from umbel.app.canvas.publishing import load, messages, tried
 from umbel.app.flow_queue import derived_id
-from umbel.core.errors import NotSupportedError
+from umbel.core.errors import NotSupportedError, OperationalError
+from umbel.core.flow.dooming import Doomed, doomed
 from umbel.core.flow.freezing import freeze
 from umbel.core.flow.shape import Kind, Sig, body_of, header_group, kind_of, list_of, tasks_of
 from umbel.core.flow.stubs import is_stub
 from umbel.core.message import Message
 
-__all__ = ["Followers", "Source", "follow", "follow_frozen", "full", "result_tuple"]
+__all__ = ["Followers", "Source", "all_doomed", "follow", "follow_frozen", "full", "result_tuple"]
+
+logger = logging.getLogger("celery.worker")
 
 
 class Source(NamedTuple):
@@ -142,3 +146,28 @@ def result_tuple(sig: Mapping[str, Any], parent: Any = None) -> Any:
     if kind is Kind.GROUP:
         return (task_id, parent), [result_tuple(member) for member in tasks_of(sig)]
     return (task_id, parent), None
+
+
+def all_doomed(app: Any, sigs: Sequence[Sig]) -> Doomed:
+    """Return what a failure takes with it (`doomed`), with the pieces of stubs read from the store."""
+    # The stub of a body (`trimmed`) does not tell who waits for that in turn.
+    bare = [sig for sig in sigs if is_stub(sig) and not sig["options"].get("chord")]
+    found = doomed([*(sig for sig in sigs if sig not in bare), *(one for sig in bare for one in _content(app, sig))])
+    ids = dict.fromkeys((*doomed(bare).ids, *found.ids))
+    stubs = list(found.stubs)
+    while stubs:
+        more = doomed(_content(app, stubs.pop()))
+        ids.update(dict.fromkeys(more.ids))
+        stubs += more.stubs
+    return Doomed(tuple(ids), found.memberships, ())
+
+
+def _content(app: Any, stub: Sig) -> list[Sig]:
+    try:
+        piece, following = load(app, stub)
+    except OperationalError:
+        raise
+    except Exception as exc:  # noqa: BLE001 - the piece is gone: what can be told is told
+        logger.warning("the rest of a workflow cannot be read, so its tasks get no state: %s", type(exc).__name__)
+        return []
+    return [piece] if following is None else [piece, following]

@@ -12,6 +12,7 @@ from umbel.app.async_result import AsyncResult
 from umbel.app.current import app_or_default
 from umbel.app.result_graph import ResultGraph, build_graph, unfinished
 from umbel.app.result_set import ResultSet
+from umbel.app.retrying import retry_failed
 from umbel.app.stored_result import pair_of
 from umbel.core.errors import DecodeError, ImproperlyConfigured
 
@@ -84,6 +85,10 @@ class GroupResult(ResultSet[R], Generic[R]):
         if ids:
             self.app.control.revoke(ids, terminate=terminate, signal=signal or "SIGTERM")
         return ids
+
+    def retry_failed(self, timeout: float = 10.0) -> list[str]:
+        """Run again what has failed in the workflow of the group (`AsyncResult.retry_failed`); return the ids."""
+        return retry_failed(self, timeout)
 
     @property
     def graph(self) -> ResultGraph:

@@ -17,13 +17,14 @@ def is_set(result: Any) -> bool:
     return getattr(result, "results", None) is not None
 
 
-def iterdeps(result: Any, intermediate: bool = False) -> Iterator[tuple[Any, Any]]:
+def iterdeps(result: Any, intermediate: bool = False, seen: set[Any] | None = None) -> Iterator[tuple[Any, Any]]:
     """Yield (parent, result) for a result and everything that it sent, breadth first.
 
     Raises IncompleteStream at one that has not ended, unless `intermediate`. Celery: `AsyncResult.iterdeps`.
+    What the results whose ids are in `seen` have sent is left out; those that are met are added.
     """
     waiting: list[tuple[Any, Any]] = [(None, result)]
-    seen: set[Any] = set()
+    seen = set() if seen is None else seen
     for parent, node in waiting:
         yield parent, node
         if node.id in seen:
@@ -142,9 +143,14 @@ def build_graph(result: Any, intermediate: bool = False, formatter: Callable[[An
     graph = ResultGraph(formatter)
     graph.add(result)
     _add_above(graph, result, None)
-    for start in list(graph):
-        for parent, one in iterdeps(start, intermediate):
-            graph.add(one, None if _add_above(graph, one, parent) else parent)
+    begun: set[Any] = set()
+    seen: set[Any] = set()
+    # What a member of a header came from is known once that header is.
+    while fresh := [node for node in graph if node.id not in begun]:
+        for start in fresh:
+            begun.add(start.id)
+            for parent, one in iterdeps(start, intermediate, seen):
+                graph.add(one, None if _add_above(graph, one, parent) else parent)
     return graph
 
 

@@ -386,6 +386,7 @@ def _telling(on_message: OnMessage, missing: dict[str, list[AsyncResult[Any]]]) 
 def _read(batch: list[AsyncResult[Any]]) -> list[str]:
     """Return the states of some single results with one question to the store."""
     _, missing = _split(batch)
+    unready: dict[str, str] = {}
     if missing:
         first = next(iter(missing.values()))[0]
         found = first.backend.get(list(missing), time.time())
@@ -393,8 +394,6 @@ def _read(batch: list[AsyncResult[Any]]) -> list[str]:
         for task_id, record in found.items():
             for one in missing[task_id]:
                 one._keep(record)
-    else:
-        unready = {}
     return [
         states.IGNORED if one.ignored else one._meta["status"] if one._meta else unready.get(one.id, states.PENDING)
         for one in batch

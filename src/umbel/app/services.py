@@ -102,7 +102,8 @@ class AppServices:
 
     def signature(self, *args: Any, **kwargs: Any) -> Signature[Any]:
         """Return a signature that this app sends."""
-        return signature(*args, **{**kwargs, "app": self})
+        made: Signature[Any] = signature(*args, **{**kwargs, "app": self})
+        return made
 
     subtask = signature
 

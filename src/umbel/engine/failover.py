@@ -263,8 +263,8 @@ class _Store:
         first: int = self._call("store", "grow", group, by, now, key)
         return first
 
-    def put_plans(self, pieces: Mapping[str, bytes], now: float) -> None:
-        self._call("store", "put_plans", pieces, now)
+    def put_plans(self, pieces: Mapping[str, bytes], now: float, expires: float = 0.0) -> None:
+        self._call("store", "put_plans", pieces, now, expires)
 
     def take_plans(self, keys: Collection[str], now: float, expires: float) -> dict[str, bytes]:
         taken: dict[str, bytes] = self._call("store", "take_plans", keys, now, expires)

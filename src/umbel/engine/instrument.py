@@ -143,9 +143,9 @@ class _Store:
         failpoint("grow.after")
         return first
 
-    def put_plans(self, pieces: Mapping[str, bytes], now: float) -> None:
+    def put_plans(self, pieces: Mapping[str, bytes], now: float, expires: float = 0.0) -> None:
         failpoint("plan.before")
-        self._store.put_plans(pieces, now)
+        self._store.put_plans(pieces, now, expires)
         failpoint("plan.after")
 
     def take_plans(self, keys: Collection[str], now: float, expires: float) -> dict[str, bytes]:

@@ -44,6 +44,9 @@ class Caps:
     counts: bool = True
     #: The store joins groups and keeps pieces of workflows.
     plans: bool = True
+    #: `commit` may lease the follow-up of a settlement with a ticket to the settling owner, in the same step: where its
+    #: list is empty and nothing is revoked. Elsewhere tickets of settlements are passed over.
+    goes_on: bool = False
     #: Whose clock decides when messages are due and leases lapse: "caller" (any `now` is believed) or "server".
     clock: str = "caller"
     #: Whose clock decides when stored states are over.
@@ -252,10 +255,10 @@ class Store(Protocol):
         does not grow: parts of the index that is returned are ignored like all late ones.
         """
 
-    def put_plans(self, pieces: Mapping[str, bytes], now: float) -> None:
+    def put_plans(self, pieces: Mapping[str, bytes], now: float, expires: float = 0.0) -> None:
         """Keep pieces of workflows, for messages that name them by key. What is kept under a key already stays.
 
-        However long it takes until they are taken, they do not expire before.
+        They may go at `expires`; with 0, however long it takes until they are taken, they do not expire before.
         """
 
     def take_plans(self, keys: Collection[str], now: float, expires: float) -> dict[str, bytes]:

@@ -111,6 +111,22 @@ class PlanSuite(Suite):
         store.put_plans({"a": b"anew"}, NOW + 10**9)
         assert store.take_plans(["a"], NOW + 10**9, 0.0) == {"a": b"anew"}
 
+    def test_a_piece_that_is_kept_until_some_time_goes_then_or_when_it_is_let_go(self, engine: Engine) -> None:
+        store = self.store(engine)
+        ends = self.soon_over(engine, 10)
+        now = NOW if engine.caps.expiry == "caller" else time.time()
+        store.put_plans({"a": b"1", "b": b"2"}, now, ends)
+        assert store.take_plans(["b"], now, now - 1) == {"b": b"2"}
+        assert store.take_plans(["a", "b"], now, ends) == {"a": b"1"}
+        store.put_plans({"b": b"3"}, now, ends)
+        assert store.take_plans(["b"], now, ends) == {"b": b"3"}
+        if engine.caps.expiry == "caller":
+            assert store.take_plans(["a", "b"], ends, ends + 1) == {}
+            assert store.expire(ends) == 2
+        else:
+            assert eventually(lambda: time.time() > ends + 0.1, 3)
+            assert store.take_plans(["a", "b"], now, ends + 1) == {}
+
     # --- saved groups --------------------------------------------------------------------------------------
 
     def test_a_saved_group_is_read_replaced_and_deleted(self, engine: Engine) -> None:

@@ -123,11 +123,11 @@ class MemoryStore:
         with self._state.changed:
             return self._state.group(group, now).grow(by, key)
 
-    def put_plans(self, pieces: Mapping[str, bytes], now: float) -> None:
+    def put_plans(self, pieces: Mapping[str, bytes], now: float, expires: float = 0.0) -> None:
         """Keep pieces of workflows; what is there already stays."""
         with self._state.changed:
             plans = self._state.plans
-            plans.update({key: (data, 0.0) for key, data in pieces.items() if not _holds(plans.get(key), now)})
+            plans.update({key: (data, expires) for key, data in pieces.items() if not _holds(plans.get(key), now)})
 
     def take_plans(self, keys: Collection[str], now: float, expires: float) -> dict[str, bytes]:
         """Read pieces, which may go at `expires`."""

@@ -260,9 +260,9 @@ class RpcStore:
         del group, by, now, key
         _no_groups()
 
-    def put_plans(self, pieces: Mapping[str, bytes], now: float) -> None:
+    def put_plans(self, pieces: Mapping[str, bytes], now: float, expires: float = 0.0) -> None:
         """Not possible: messages carry their workflow themselves (`caps.plans`)."""
-        del pieces, now
+        del pieces, now, expires
         _keeps_nothing("pieces of workflows")
 
     def take_plans(self, keys: Collection[str], now: float, expires: float) -> dict[str, bytes]:

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Collection, Mapping
 
 _CLEAR = "DELETE FROM piece WHERE name = ? AND expires > 0 AND expires <= ?"
-_PUT = "INSERT OR IGNORE INTO piece (name, expires, data) VALUES (?, 0, ?)"
+_PUT = "INSERT OR IGNORE INTO piece (name, expires, data) VALUES (?, ?, ?)"
 _TAKE = """
 UPDATE piece SET expires = ?1
 WHERE name IN (SELECT value FROM json_each(?2)) AND NOT (expires > 0 AND expires <= ?3) RETURNING name, data"""
@@ -15,10 +15,10 @@ _SAVE = "INSERT OR REPLACE INTO saved (name, expires, data) VALUES (?, ?, ?)"
 _SAVED = "SELECT data FROM saved WHERE name = ? AND NOT (expires > 0 AND expires <= ?)"
 
 
-def put(connection: sqlite3.Connection, pieces: Mapping[str, bytes], now: float) -> None:
-    """Keep pieces; what is there already stays."""
+def put(connection: sqlite3.Connection, pieces: Mapping[str, bytes], now: float, expires: float) -> None:
+    """Keep pieces until `expires` (0: until they are taken); what is there already stays."""
     connection.executemany(_CLEAR, [(name, now) for name in pieces])
-    connection.executemany(_PUT, pieces.items())
+    connection.executemany(_PUT, [(name, expires, data) for name, data in pieces.items()])
 
 
 def take(connection: sqlite3.Connection, names: Collection[str], now: float, expires: float) -> dict[str, bytes]:

@@ -85,9 +85,9 @@ class SqliteStore:
         """Let a group have more members; return the index of the first of them."""
         return self._database.write(joins.grow, group, by, now, key)
 
-    def put_plans(self, pieces: Mapping[str, bytes], now: float) -> None:
+    def put_plans(self, pieces: Mapping[str, bytes], now: float, expires: float = 0.0) -> None:
         """Keep pieces of workflows; what is there already stays."""
-        self._database.write(stored_pieces.put, pieces, now)
+        self._database.write(stored_pieces.put, pieces, now, expires)
 
     def take_plans(self, keys: Collection[str], now: float, expires: float) -> dict[str, bytes]:
         """Read pieces, which may go at `expires`."""
