@@ -137,12 +137,33 @@ def _passive(link: object, name: str) -> None:
         channel.queue_declare(name, passive=True)
 
 
-def test_what_messages_cannot_do_is_refused_with_what_to_do_instead(worker: Store) -> None:
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda store: store.join([Part("g", 0, b"")], NOW),
+        lambda store: store.expect({"g": 1}, NOW),
+        lambda store: store.confirm(["g"]),
+        lambda store: store.joined(["g"]),
+        lambda store: store.forget_groups(["g"]),
+        lambda store: store.grow("g", 1, NOW),
+        lambda store: store.put_plans({"key": b""}, NOW),
+        lambda store: store.take_plans(["key"], NOW, 0.0),
+        lambda store: store.save_group("g", b"", NOW, 0.0),
+        lambda store: store.revoke([record("a")], NOW),
+    ],
+)
+def test_what_messages_cannot_do_is_refused_with_what_to_do_instead(
+    worker: Store, ask: Callable[[Store], object]
+) -> None:
     with pytest.raises(NotSupportedError, match="result_backend"):
-        worker.join([Part("g", 0, b"")], NOW)
-    with pytest.raises(NotSupportedError, match="result_backend"):
-        worker.revoke([record("a")], NOW)
+        ask(worker)
+
+
+def test_questions_about_what_messages_cannot_keep_are_answered(worker: Store) -> None:
     assert worker.revoked(["a"]) == set()
+    assert worker.unconfirmed(NOW) == []
+    assert worker.saved_group("g", NOW) is None
+    worker.delete_group("g")
 
 
 def test_an_app_with_rpc_results_says_where_they_go(rabbit_url: str, worker: Store) -> None:
