@@ -112,3 +112,17 @@ def test_the_groups_are_gone_when_the_chord_has_ended(redis_lab: Lab) -> None:
     assert sent.parent is not None
     assert store.joined([sent.parent.id]) == {}
     assert store.unconfirmed(time.time() + 60) == []
+
+
+@pytest.mark.parametrize("engine", ["lab", "redis_lab", "rabbit_file_lab"])
+def test_a_header_may_take_longer_than_results_are_kept(request: pytest.FixtureRequest, engine: str) -> None:
+    lab: Lab = request.getfixturevalue(engine)
+    lab.app.conf.result_expires = 1
+    # The body is kept apart from the messages, and so has to outlast the header as well.
+    lab.app.conf.workflow_inline_limit = 0
+    lab.worker("-c", "2", settings={**LEASE, "result_expires": 1})
+    work, body = lab.app.tasks["lab.work_late"], lab.app.tasks["lab.collect"].s()
+    values = chord([work.s(0.0), work.s(0.0), work.s(3.5)], app=lab.app)(body).get(timeout=30)
+    ended = [event.more["value"] for event in lab.journal.events() if event.what == "end"]
+    assert len(set(values) & set(ended)) == 3
+    lab.drain(30)
