@@ -11,7 +11,6 @@ import pytest
 
 import umbel
 from tests.house.sources import ROOT
-from umbel.core.errors import NotSupportedError
 
 #: A name comes or goes only together with this list.
 PUBLIC = {
@@ -19,9 +18,6 @@ PUBLIC = {
     *("AsyncResult", "Signature", "signature", "maybe_signature", "subtask", "uuid", "Queue", "Exchange"),
     *("chain", "group", "chord", "chunks", "xmap", "xstarmap", "__version__"),
 }
-
-#: Names that answer with an error which says what to do instead; the machinery behind them is not there yet.
-NOT_YET = {"chain", "group", "chord", "chunks", "xmap", "xstarmap"}
 
 
 def test_the_public_names_are_exactly_those_agreed_on() -> None:
@@ -44,12 +40,6 @@ def test_every_public_method_is_documented() -> None:
         if not name.startswith("_") and callable(value) and not inspect.getdoc(value)
     ]
     assert silent == []
-
-
-@pytest.mark.parametrize("name", sorted(NOT_YET))
-def test_a_name_whose_machinery_is_not_there_yet_says_so_when_called(name: str) -> None:
-    with pytest.raises(NotSupportedError):
-        getattr(umbel, name)()
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

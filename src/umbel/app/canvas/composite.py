@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -44,7 +45,7 @@ def briefly(sig: Any) -> str:
     return opening + name.rpartition(".")[2] + paren + rest
 
 
-class Composite(Signature[Any]):
+class Composite(Signature[Any], ABC):
     """A signature that stands for several tasks."""
 
     @classmethod
@@ -57,9 +58,9 @@ class Composite(Signature[Any]):
 
     tasks: Any
 
+    @abstractmethod
     def _revive(self) -> None:
         """Make signatures of the parts that are plain dicts."""
-        raise NotImplementedError
 
     def _part(self, part: Any) -> Any:
         return maybe_signature(part, self._app)
@@ -69,9 +70,9 @@ class Composite(Signature[Any]):
         twin._own_parts()
         return twin
 
+    @abstractmethod
     def _own_parts(self) -> None:
         """Take copies of the parts, so that changing them leaves those of the original as they are."""
-        raise NotImplementedError
 
     def _known_app(self) -> Any:
         if self._app is not None:
@@ -79,9 +80,9 @@ class Composite(Signature[Any]):
         found = (part._known_app() for part in self._parts() if isinstance(part, Signature))
         return next((app for app in found if app is not None), None)
 
+    @abstractmethod
     def _parts(self) -> Iterable[Any]:
         """The parts that can tell which app it is; of a generator the first."""
-        raise NotImplementedError
 
     def _ready(self, args: Any, kwargs: Any, options: Mapping[str, Any]) -> tuple[Sig, tuple[Any, ...], dict[str, Any]]:
         """Return what is to be frozen, with these options, and the arguments for its first tasks."""
@@ -196,9 +197,9 @@ class Composite(Signature[Any]):
 
     _freeze = freeze
 
+    @abstractmethod
     def _take(self, frozen: Mapping[str, Any]) -> None:
         """Become what was frozen, in place."""
-        raise NotImplementedError
 
     def election(self) -> NoReturn:
         """Not there (see `Signature.election`)."""
