@@ -7,10 +7,11 @@ import threading
 import time
 
 import msgspec
+import pytest
 
 from umbel.core.message import Depth, End, Stage
 from umbel.engine.seam import Atomic, Bus, DeadLetters, Engine, Lease
-from umbel.testing.conformance_parts import DEADLINE, NOW, Suite, done, eventually, ids, message, record
+from umbel.testing.conformance_parts import DEADLINE, NOW, Suite, done, eventually, ids, message, record, same
 
 
 class DeadLetterSuite(Suite):
@@ -225,6 +226,54 @@ class AtomicSuite(Suite):
         (letter,) = engine.dead.browse()
         assert letter.message.id == "lost"
         assert "nowhere" in letter.reason
+
+    def test_who_settles_may_go_on_with_what_follows(self, engine: Engine) -> None:
+        broker, atomic = self.broker(engine), self.atomic(engine)
+        broker.publish([message("a")], NOW)
+        (got,) = self.take(engine)
+        settlement = done(got, record=record("a", "SUCCESS"), publish=(message("next"),), ticket=7)
+        assert atomic.commit("me", [settlement], NOW) == []
+        assert self.store(engine).get(["a"], NOW)["a"].state == "SUCCESS"
+        if not engine.caps.goes_on:
+            assert settlement.taken is None
+            assert ids(self.take(engine)) == ["next"]
+            return
+        follower = settlement.taken
+        assert follower is not None
+        assert same(follower, message("next"))
+        assert self.take(engine) == []
+        assert broker.start("me", [(follower.tag, follower.token, 9)], NOW) == []
+        assert atomic.commit("me", [done(follower, record=record("next", "SUCCESS"))], NOW) == []
+        assert self.take(engine) == []
+        assert broker.depth(["q"], NOW)["q"] == Depth()
+
+    def test_what_a_dead_owner_went_on_with_is_known_as_started(self, engine: Engine) -> None:
+        if not engine.caps.goes_on:
+            pytest.skip("this engine leases follow-ups as it does everything else")
+        self.broker(engine).publish([message("a")], NOW)
+        (got,) = self.take(engine)
+        assert self.atomic(engine).commit("me", [done(got, publish=(message("next"),), ticket=7)], NOW) == []
+        (heir,) = self.broker(engine).recover(Lease(("q",), "heir", 5, 30.0, dead=("me",)), NOW)
+        assert (heir.id, heir.ticket, heir.former_owner) == ("next", 7, "me")
+        stale = done(got, publish=(message("again"),), ticket=8)
+        assert self.atomic(engine).commit("me", [stale], NOW) == [got.tag]
+        assert stale.taken is None
+        assert self.take(engine) == []
+
+    def test_nobody_goes_on_past_others_that_wait_nor_with_what_may_be_revoked(self, engine: Engine) -> None:
+        broker, atomic = self.broker(engine), self.atomic(engine)
+        broker.publish([message("a"), message("b")], NOW)
+        first, second = self.take(engine)
+        broker.publish([message("waits")], NOW)
+        settlement = done(first, publish=(message("next"),), ticket=7)
+        assert atomic.commit("me", [settlement], NOW) == []
+        assert settlement.taken is None
+        assert ids(self.take(engine)) == ["waits", "next"]
+        self.store(engine).revoke([record("anything", "REVOKED")], NOW)
+        settlement = done(second, publish=(message("last"),), ticket=8)
+        assert atomic.commit("me", [settlement], NOW) == []
+        assert settlement.taken is None
+        assert ids(self.take(engine)) == ["last"]
 
 
 class BusSuite(Suite):

@@ -1,16 +1,21 @@
-"""From an admitted delivery to the job that an executor is given: its number, its limit, its expected cost."""
+"""From an admitted delivery to the job that an executor is given, and from its report to what is settled."""
 
 from __future__ import annotations
 
 import itertools
 from typing import Any, NamedTuple
 
-from umbel.app.execution import Job
+from umbel.app.execution import Job, Report
 from umbel.app.traits import traits_of
+from umbel.core.message import Delivery, End, Settlement
 from umbel.worker.admission import Admitted
 from umbel.worker.crew import HORIZON, Assigned, Runtimes
+from umbel.worker.endings import sent_again
 from umbel.worker.limits import hard_limit_of, unlimited
 from umbel.worker.options import WorkerOptions
+
+#: Looked up, not constructed: it happens for every task.
+_ENDS = tuple(End)
 
 
 class _Facts(NamedTuple):
@@ -81,3 +86,13 @@ def job_of(assigned: Assigned) -> Job:
         assigned.concluding,
         assigned.verdict_text if assigned.concluding else "",
     )
+
+
+def settlement_of(delivery: Delivery, report: Report) -> Settlement:
+    """Return what is settled of an executor's report."""
+    end, publish, parts = _ENDS[report.end], tuple(report.publish), report.parts
+    if delivery.doubtful or report.kind == "ended":
+        publish = sent_again(publish)
+    if publish or parts or end is not End.DONE:
+        return Settlement(delivery.tag, delivery.token, end, report.record, publish, report.due, report.reason, parts)
+    return Settlement(delivery.tag, delivery.token, end, report.record)

@@ -21,16 +21,18 @@ from typing import Any
 from umbel.app.execution import Report
 from umbel.app.traits import traits_of
 from umbel.core.errors import OperationalError, WorkerLostError
-from umbel.core.message import Delivery, End, Settlement
+from umbel.core.message import End, Settlement
 from umbel.core.outcome import Policy
 from umbel.engine.clock import Clock
 from umbel.worker import admission
 from umbel.worker.admission import Admitted
+from umbel.worker.assigning import settlement_of
 from umbel.worker.crew import Assigned, Crew, Member
-from umbel.worker.endings import plain_ending, sent_again
+from umbel.worker.endings import plain_ending
 from umbel.worker.executor import Up
 from umbel.worker.feeder import Feeder
 from umbel.worker.frames import room_for_frames
+from umbel.worker.going_on import GoingOn
 from umbel.worker.heartbeat import Heartbeat
 from umbel.worker.link import Link, Note
 from umbel.worker.options import WorkerOptions
@@ -42,8 +44,6 @@ from umbel.worker.settler import Settler
 
 logger = logging.getLogger("umbel.worker")
 
-#: Looked up, not constructed: it happens for every task.
-_ENDS = tuple(End)
 #: With more jobs in flight than this, reports are let gather for so many seconds.
 _CROWD, _GATHER = 32, 0.001
 _TICK = 0.02
@@ -66,6 +66,8 @@ class Consumer:
     heartbeat: Heartbeat
     clock: Clock
     totals: dict[str, int] = field(default_factory=dict)
+    #: Keeps an idle executor for what follows from its task.
+    going_on: GoingOn | None = None
     remote: Service | None = None
     watchdog: Service | None = None
     #: Starts executor threads, for the pools that run tasks in this process.
@@ -256,7 +258,7 @@ class Consumer:
                 self.totals[delivery.task] = self.totals.get(delivery.task, 0) + 1
             else:
                 runtimes.setdefault(delivery.task, []).append(report.runtime)
-            settlements.append(_settlement(delivery, report))
+            settlements.append(settlement_of(delivery, report))
         for task, lengths in runtimes.items():
             self.totals[task] = self.totals.get(task, 0) + len(lengths)
             if len(lengths) > 1:
@@ -265,6 +267,8 @@ class Consumer:
         if self.crew.busy() or self._stopping:
             self.settler.put(settlements)
         else:
+            if self.going_on is not None and len(settlements) == 1:
+                self.going_on.ask(member, settlements[0])
             self.settler.settle(settlements)
         if member.wants_more():
             self.feeder.room()
@@ -383,15 +387,6 @@ class Consumer:
             member.sock.close()
         self._selector.close()
         return status
-
-
-def _settlement(delivery: Delivery, report: Report) -> Settlement:
-    end, publish, parts = _ENDS[report.end], tuple(report.publish), report.parts
-    if report.kind == "ended":
-        publish = sent_again(publish)
-    if publish or parts or end is not End.DONE:
-        return Settlement(delivery.tag, delivery.token, end, report.record, publish, report.due, report.reason, parts)
-    return Settlement(delivery.tag, delivery.token, end, report.record)
 
 
 def _again(assigned: Assigned) -> Admitted:

@@ -262,6 +262,29 @@ class Crew:
                     members.append(members.pop(0))
         return list(batches.values())
 
+    def block(self, member: Member, number: int) -> bool:
+        """Keep an idle executor for a job to come; False where it has work or takes none."""
+        with self._lock:
+            if member.assigned or not member.ready or member.leaving or member.blocked_by:
+                return False
+            member.blocked_by = number
+            return True
+
+    def unblock(self, member: Member, number: int) -> None:
+        """Let go of an executor that was kept for a job."""
+        with self._lock:
+            if member.blocked_by == number:
+                member.blocked_by = 0
+
+    def start_blocked(self, member: Member, assigned: Assigned) -> bool:
+        """Count the job for which an executor was kept as given to it; False where the executor has gone."""
+        with self._lock:
+            if self.members.get(member.index) is not member or member.leaving or member.blocked_by != assigned.number:
+                return False
+            member.blocked_by = 0
+            member.assign(assigned, len(assigned.delivery.body) + len(assigned.delivery.head))
+            return True
+
     def forget(self, member: Member, numbers: Iterable[int]) -> None:
         """Drop jobs that were planned but not sent."""
         with self._lock:

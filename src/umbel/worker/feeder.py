@@ -156,6 +156,13 @@ class Feeder(Service):
         """Return the deliveries that wait here for their turn under a rate limit, and when that is."""
         return [(item, self._rates.due(item.delivery.id)) for item in list(self._parked)]
 
+    def would_take(self, task: str) -> Assigner | None:
+        """Return what numbers jobs if nothing waits here and this task, known and not limited, may run at once."""
+        waiting = self.backlog or self._returned or self._unadmitted or self._parked
+        if waiting or not self.leasing or task not in self.app.tasks or self._rates.limits(task):
+            return None
+        return self._assigner
+
     @property
     def takes_all(self) -> bool:
         """Whether a message that is ready would be leased at once, as far as this worker is concerned."""
@@ -363,7 +370,7 @@ class Feeder(Service):
             jobs = [job_of(a) for a in batch if not gone or a.delivery.tag not in gone]
             if gone:
                 self.crew.forget(member, [a.number for a in batch if a.delivery.tag in gone])
-            self._send(member, jobs)
+            self.send(member, jobs)
         failpoint("dispatch.after")
 
     def _take_back(self, plan: list[tuple[Member, list[Assigned]]]) -> None:
@@ -374,7 +381,8 @@ class Feeder(Service):
             items = [Admitted(a.delivery, a.concluding, t) for a, t in zip(batch, text, strict=True)]
             self.backlog.extendleft(reversed(items))
 
-    def _send(self, member: Member, jobs: list[Job]) -> None:
+    def send(self, member: Member, jobs: list[Job]) -> None:
+        """Give an executor jobs that are written down; one that takes none is condemned."""
         if not jobs:
             return
         try:

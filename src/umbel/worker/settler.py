@@ -39,6 +39,8 @@ class Settler(Service):
         self._clock = clock
         self._in_flight = in_flight
         self._waiting: list[Settlement] = []
+        #: Called with each settlement that had a ticket, once it is stored.
+        self.gone_on: Callable[[Settlement], None] = lambda _settlement: None
         self._changed = threading.Condition()
         self._busy = 0
         self._draining = 0
@@ -137,6 +139,9 @@ class Settler(Service):
         stale = commit(self._engine, self._engine, self._owner, batch, self._clock.now())
         if stale:
             self._tell_stale(batch, len(stale))
+        for settlement in batch:
+            if settlement.ticket:
+                self.gone_on(settlement)
 
     def _tell_stale(self, batch: list[Settlement], count: int) -> None:
         ended = sum(1 for settlement in batch if settlement.end is End.DONE)

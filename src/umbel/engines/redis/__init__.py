@@ -22,6 +22,7 @@ _CAPS = Caps(
     once=False,
     priorities="steps",
     skips=False,
+    goes_on=True,
     clock="server",
     expiry="server",
 )

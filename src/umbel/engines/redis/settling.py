@@ -19,7 +19,7 @@ from umbel.engines.redis.envelopes import Counts, Tag, deliver, marked, read_cou
 from umbel.engines.redis.exchanges import Exchanges, unroutable
 from umbel.engines.redis.keys import Keys
 from umbel.engines.redis.scripts import COMMIT
-from umbel.engines.redis.sending import Sending
+from umbel.engines.redis.sending import Addressed, Sending
 from umbel.engines.redis.store import whole_seconds
 
 __all__ = ["Settling"]
@@ -65,6 +65,8 @@ class Settling:
         self._done: dict[str, dict[Any, bool]] = {}
         #: The bodies of the call that is being made.
         self._bodies: dict[tuple[str, str], _Body] = {}
+        #: Ends of the call that is being made whose follow-up has gone into its list instead of being held.
+        self._queued: set[Tag] = set()
         #: Groups whose body the store has been given.
         self._kept: dict[str, bool] = {}
 
@@ -87,6 +89,8 @@ class Settling:
                 if done and tag in done:
                     # Carried out by the call whose reply was lost.
                     stale += [tag] if done[tag] else []
+                    if settlement.ticket and not done[tag]:
+                        self._take([settlement], now)
                 elif isinstance(tag, Tag) and tag.token == settlement.token:
                     fresh.append(settlement)
                 else:
@@ -96,10 +100,30 @@ class Settling:
             for batch in _batches((item, self._arguments(item, raws, now, effects)) for item in fresh):
                 answer = self._call(owner, batch)
                 stale += answer
+                self._take([item for item, _ in batch if item.ticket and item.tag not in answer], now)
                 if len(batch) < len(fresh):
                     self._done.setdefault(owner, {}).update((item.tag, item.tag in answer) for item, _ in batch)
             self._done.pop(owner, None)
+            self._queued.clear()
             return stale
+
+    def _take(self, settlements: Iterable[Settlement], now: float) -> None:
+        """Say of settlements that were carried out under which lease their follow-ups are held."""
+        for settlement in settlements:
+            item = self._followed(settlement, now)
+            if item is not None and settlement.tag not in self._queued:
+                found = deliver(item.raw, item.queue, settlement.tag.number, item.list)
+                assert not isinstance(found, Quarantined)
+                settlement.taken = found
+
+    def _followed(self, settlement: Settlement, now: float) -> Addressed | None:
+        """Return the follow-up that is to be held; None where it has to go another way."""
+        (message,) = settlement.publish
+        queues, channel = self._exchanges.route(message)
+        if channel or len(queues) != 1:
+            return None
+        item = self._sending.address(message, queues[0], now)
+        return None if item.due else item
 
     def _arguments(
         self, settlement: Settlement, raws: dict[Tag, bytes], now: float, effects: _Effects | None
@@ -132,7 +156,8 @@ class Settling:
         if not stale:
             return []
         tags = {b"%d" % settlement.tag.number: settlement.tag for settlement, _ in batch}
-        return [tags[name] for name in stale]
+        self._queued |= {tags[name[1:]] for name in stale if name[:1] == b"!"}
+        return [tags[name] for name in stale if name[:1] != b"!"]
 
     def _look_back(self, owner: str) -> dict[Any, bool]:
         """Return what a call whose reply was lost has settled: tag → whether it was stale."""
@@ -143,6 +168,7 @@ class Settling:
             del self._unsure[owner]
             if last and last[0] == number.encode():
                 stale = set(last[1:])
+                self._queued |= {tag for tag in tags if b"!%d" % tag.number in stale}
                 self._done.setdefault(owner, {}).update((tag, b"%d" % tag.number in stale) for tag in tags)
         return self._done.get(owner, {})
 
@@ -198,7 +224,10 @@ class Settling:
         args: list[Any] = []
         if settlement.record is not None:
             args += self._record(settlement.record, now)
-        for message in settlement.publish:
+        item = self._followed(settlement, now) if settlement.ticket else None
+        if item is not None:
+            args += ("go_on", item.list, item.raw, b"0 %d " % settlement.ticket)
+        for message in settlement.publish if item is None else ():
             args += self._publish(message, now)
         for part in joinable(settlement.parts):
             args += self._part(part, now)
