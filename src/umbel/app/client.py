@@ -227,13 +227,14 @@ class Client:
         message.due = due_of(call, now, zone)
         expires = call.get("expires", plan.options.expires)
         message.expires = expires_of(expires, now, zone, plan.name)
-        message.generation = fields.retries = int(call.get("retries") or 0)
+        fields.retries = int(call.get("retries") or 0)
+        fields.replaced_task_nesting = int(call.get("replaced_task_nesting") or 0)
+        message.generation = fields.retries + fields.replaced_task_nesting
         fields.eta = format_time(message.due) if message.due else None
         fields.expires = format_time(message.expires) if message.expires else None
         fields.shadow = call.get("shadow")
         fields.group = call.get("group_id")
         fields.group_index = call.get("group_index")
-        fields.replaced_task_nesting = int(call.get("replaced_task_nesting") or 0)
         if "root_id" in call:
             fields.root_id = call["root_id"]
         if "parent_id" in call:

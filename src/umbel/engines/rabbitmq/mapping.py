@@ -91,7 +91,7 @@ def write_content(message: Message, now: float, extra: dict[str, Any] | None = N
     properties = raw.get("properties") or {}
     if not _ADDED.isdisjoint(headers):
         headers = {name: value for name, value in headers.items() if name not in _ADDED}
-    if message.generation != (headers.get("retries") or 0):
+    if message.generation != _generation(headers):
         extra = {GENERATION: message.generation, **(extra or {})}
     if message.due > now and not headers.get("eta"):
         extra = {DUE: float(message.due), **(extra or {})}
@@ -211,13 +211,12 @@ def _fill(arrived: Arrived, headers: dict[str, Any], properties: dict[str, Any],
     """Fill in what an engine needs in order to deal with the message; what cannot be read is the worker's to refuse."""
     delivery = arrived.delivery
     delivery.priority = properties.get("priority") or 0
-    eta, expires, retries = headers.get("eta"), headers.get("expires"), headers.get("retries")
+    eta, expires = headers.get("eta"), headers.get("expires")
     if eta:
         delivery.due = _time(eta)
     if expires:
         delivery.expires = _time(expires)
-    if retries and isinstance(retries, int):
-        delivery.generation = retries
+    delivery.generation = _generation(headers)
     if added:
         delivery.due = max(delivery.due, _number(added.get(DUE)))
         delivery.generation = int(_number(added.get(GENERATION))) or delivery.generation
@@ -225,6 +224,16 @@ def _fill(arrived: Arrived, headers: dict[str, Any], properties: dict[str, Any],
         delivery.offers = int(_number(added.get(OFFERS)))
         delivery.doubtful = added.get(AGAIN) is True
         arrived.handed_out = int(_number(added.get("x-delivery-count")))
+
+
+def _generation(headers: Mapping[str, Any]) -> int:
+    """Return which message under its id this is: what takes the place of a task has its id too (`Task.replace`)."""
+    found = 0
+    for name in ("retries", "replaced_task_nesting"):
+        number = headers.get(name)
+        if number and isinstance(number, int):
+            found += number
+    return found
 
 
 def _time(value: Any) -> float:

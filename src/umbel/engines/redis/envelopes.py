@@ -60,6 +60,8 @@ class _Headers(msgspec.Struct, gc=False):
     eta: str | None = None
     expires: str | None = None
     retries: int | None = None
+    #: What takes the place of a task has its id too (`Task.replace`).
+    replaced_task_nesting: int | None = None
 
 
 class _Properties(msgspec.Struct, gc=False):
@@ -298,7 +300,7 @@ def _filled(headers: _Headers, properties: _Properties, queue: str, head: bytes,
     expires = parse_time(headers.expires) if headers.expires else 0.0
     if due is None or expires is None or not 0 < len(headers.id) <= _LONGEST or not 0 < len(headers.task) <= _LONGEST:
         return None
-    priority, generation = properties.priority or 0, headers.retries or 0
+    priority, generation = properties.priority or 0, (headers.retries or 0) + (headers.replaced_task_nesting or 0)
     delivery = Delivery(headers.id, headers.task, queue, head, body, "", priority, due, expires, generation)
     if properties.umbel is not None:
         _restore(delivery, properties.umbel)
@@ -320,7 +322,8 @@ def _deliver_any(raw: bytes, queue: str, accept: Collection[str]) -> Delivery | 
     if isinstance(tolerant, Quarantined):
         return tolerant
     priority, due, expires = tolerant.priority or 0, tolerant.eta or 0.0, tolerant.expires or 0.0
-    return Delivery(tolerant.id, tolerant.task, queue, head, body, "", priority, due, expires, tolerant.retries)
+    generation = tolerant.retries + (tolerant.replaced_task_nesting or 0)
+    return Delivery(tolerant.id, tolerant.task, queue, head, body, "", priority, due, expires, generation)
 
 
 def _refused(head: bytes) -> Quarantined:
