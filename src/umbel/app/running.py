@@ -21,6 +21,7 @@ from umbel.app import request as requests
 from umbel.app import signals
 from umbel.app.exceptions_io import ExceptionInfo, traceback_text
 from umbel.app.handover import HandedOver
+from umbel.app.registry import is_quiet
 from umbel.app.retry import retry_automatically, retry_by_hand
 from umbel.app.traits import Traits
 from umbel.core import states
@@ -154,7 +155,7 @@ def failure(exc: BaseException, runtime: float = 0.0) -> Outcome:
 
 
 def _begin(call: Call) -> None:
-    if signals.task_prerun.receivers:
+    if signals.task_prerun.receivers and not is_quiet(call.traits.name):
         signals.task_prerun.send(sender=call.task, task_id=call.id, task=call.task, args=call.args, kwargs=call.kwargs)
     if call.on_start is not None:
         call.on_start(call)
@@ -208,7 +209,7 @@ def _tell(call: Call, outcome: Outcome) -> None:
     if traits.after_return is not None and (kind is Kind.SUCCESS or (kind in _FAILED and kind is not Kind.REJECT)):
         einfo = None if outcome.exc is None else ExceptionInfo(outcome.exc, outcome.traceback)
         _handle(traits.after_return, STATES[kind], value, call.id, call.args, call.kwargs, einfo)
-    if signals.task_postrun.receivers:
+    if signals.task_postrun.receivers and not is_quiet(call.traits.name):
         signals.task_postrun.send(
             sender=call.task,
             task_id=call.id,
