@@ -50,6 +50,10 @@ class FlowTask(Task[Any, Any]):
     store_errors_even_if_ignored = False
     track_started = False
     rate_limit = None
+    #: None would mean those of the worker.
+    time_limit = 0
+    soft_time_limit = 0
+    expires = None
     trail = False
     typing = False
 
