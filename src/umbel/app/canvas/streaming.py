@@ -78,7 +78,7 @@ class _Members:
         if any(map(has_chord, frozen)):
             check_chords(self._app)
         if self.body is not None:
-            frozen = [attach(member, self.body) for member in frozen]
+            frozen = [attach(member, self.body, self.id) for member in frozen]
         shrunk, pieces = small(self._app, group_of(frozen, {"task_id": self.id}), new_id)
         found: list[Call | Opened] = list(start(shrunk, self._args, self._kwargs, self._handed))
         self._sender.keep(pieces)

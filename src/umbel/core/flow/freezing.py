@@ -18,7 +18,8 @@ def freeze(sig: Sig, new_id: NewId) -> dict[str, Any]:
     """Return the workflow as it will run, with ids; those that it has stay, so that freezing again changes nothing.
 
     A chain of one is its step. The leaves of a group (members of nested groups, last tasks of chains, bodies of chords)
-    are numbered from 0 as `group_index` beneath the group's id as `group_id`.
+    are numbered from 0 as `group_index` beneath the group's id as `group_id`. Those of a header name their group only
+    once they are sent: a Celery worker that opens the chord gives the header a new id, and keeps what has one already.
     """
     return chain_of([_frozen_step(each, new_id) for each in steps(sig)])
 
@@ -69,6 +70,9 @@ def frozen_members(
         index = next(places)
         for _ in range(leaf.get("leaves", 1) - 1):
             next(places)
+        if header:
+            kept = {name: value for name, value in options.items() if name != "group_id"}
+            return {**leaf, "options": {**kept, "group_index": index}}
         return {**leaf, "options": {**options, "group_id": group_id, "group_index": index}}
 
     for one in members(group):

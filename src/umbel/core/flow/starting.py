@@ -94,23 +94,24 @@ def _start_chord(
     if not following:
         yield from _start(group, [], args, kwargs, options)
         return
-    body = chain_of(following)
+    body, group_id = chain_of(following), group["options"]["task_id"]
     size = 0
     for member in tasks_of(group):
-        attached = attach(member, body)
+        attached = attach(member, body, group_id)
         size += 1 if kind_of(member) is Kind.TASK and not is_stub(member) else leaf_count(attached)
         yield from _start(attached, [], args, kwargs, options)
     if size:
-        yield Opened(group["options"]["task_id"], size)
+        yield Opened(group_id, size)
         return
     yield from _start(body, [], ([],), {}, options)
 
 
-def attach(member: Sig, body: Sig) -> dict[str, Any]:
-    """Return a member of a header whose leaves name the body that waits for them, as they travel."""
+def attach(member: Sig, body: Sig, group_id: str) -> dict[str, Any]:
+    """Return a member of a header whose leaves name the header and the body that waits for them, as they travel."""
 
     def join(leaf: Sig) -> Sig:
-        return {**leaf, "options": {**leaf["options"], "chord": trimmed(body) if is_stub(leaf) else body}}
+        waits = trimmed(body) if is_stub(leaf) else body
+        return {**leaf, "options": {**leaf["options"], "chord": waits, "group_id": group_id}}
 
     return with_tail(member, join)
 

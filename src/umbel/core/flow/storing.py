@@ -69,7 +69,7 @@ class _Shrinker:
         cut = len(steps) > 2 and self._repeated(steps) > self.limit
         rest: list[Sig] = []
         sizes = 0
-        for step in reversed(steps):
+        for place, step in reversed(list(enumerate(steps))):
             if rest and not (len(rest) == 1 and is_stub(rest[0])):
                 sizes = sizes or _size(rest)
                 if (cut and sizes > BLOCK) or (sizes > 8 * BLOCK and _depth(rest) > DEPTH):
@@ -78,13 +78,15 @@ class _Shrinker:
             step, rest = self.step(step, rest)
             sizes = sizes + _size(step) + 1 if cut and before == len(rest) and sizes else 0
             rest = [step, *rest]
+            if place and _has_stubs_in_header(step):
+                rest, sizes = [self.store(rest)], 0
         return rest
 
     def step(self, step: Sig, rest: list[Sig]) -> tuple[Sig, list[Sig]]:
         """Shrink one step; return it and what is left of `rest`, which the body of a chord may have taken up."""
         kind = kind_of(step)
         if kind is Kind.GROUP:
-            kwargs = {**step["kwargs"], "tasks": self._each(tasks_of(step), None)}
+            kwargs = {**step["kwargs"], "tasks": self._each(tasks_of(step), None, "")}
             return {**step, "kwargs": kwargs}, rest
         if kind is not Kind.CHORD:
             return step, rest
@@ -95,21 +97,33 @@ class _Shrinker:
             body, rest = rest[0], rest[1:]
         else:
             body, rest = self.step(body, rest)
+            if _has_stubs_in_header(body):
+                body, rest = self.store([body, *rest]), []
         tasks = tasks_of(group)
         following: list[Sig] = [body, *rest]
         if self._worth(following, _calls(tasks)):
             body, rest = self.store(following), []
         whole = chain_of([body, *rest])
-        header = {**group, "kwargs": {**group["kwargs"], "tasks": self._each(tasks, whole)}}
+        header = {
+            **group,
+            "kwargs": {**group["kwargs"], "tasks": self._each(tasks, whole, group["options"]["task_id"])},
+        }
         return {**step, "kwargs": {"kwargs": {}, "header": header, "body": body}}, rest
 
-    def _each(self, tasks: Any, body: Sig | None) -> Any:
+    def _each(self, tasks: Any, body: Sig | None, group_id: str) -> Any:
         """Shrink the members of a group; those of a header get the body first, since pieces must know it."""
-        shrunk = (
-            member if kind_of(member) is Kind.TASK else self.whole(member if body is None else attach(member, body))
-            for member in tasks
-        )
+        shrunk = (self._member(member, body, group_id) for member in tasks)
         return shrunk if isinstance(tasks, Iterator) else list(shrunk)
+
+    def _member(self, member: Sig, body: Sig | None, group_id: str) -> Sig:
+        if kind_of(member) is Kind.TASK:
+            return member
+        if body is None:
+            return self.whole(member)
+        before = len(self.pieces)
+        shrunk = self.whole(attach(member, body, group_id))
+        # Without pieces it stays as it is, so that a Celery worker can open the header too.
+        return member if len(self.pieces) == before else shrunk
 
     def _repeated(self, steps: list[Sig]) -> int:
         """Bytes that the messages of a chain would carry more than once: step k is in all messages before it."""
@@ -142,6 +156,25 @@ class _Shrinker:
 
 def _size(value: Any) -> int:
     return len(json_types.dumps(value, _DEEPEST))
+
+
+def _has_stubs_in_header(step: Sig) -> bool:
+    """Tell whether a chord is one that only umbel's workers can open: Celery's would give its header a new id."""
+    if kind_of(step) is not Kind.CHORD:
+        return False
+    tasks = tasks_of(header_group(step))
+    waiting = [] if isinstance(tasks, Iterator) else list(tasks)
+    while waiting:
+        one = waiting.pop()
+        kind = kind_of(one)
+        if is_stub(one):
+            return True
+        if kind is Kind.CHORD:
+            body = body_of(one)
+            waiting += [*list_of(tasks_of(header_group(one))), *([] if body is None else [body])]
+        elif kind is not Kind.TASK:
+            waiting += list_of(tasks_of(one))
+    return False
 
 
 def _calls(tasks: Any) -> int:
