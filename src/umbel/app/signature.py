@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Generic, NoReturn, Self, TypeVar
 
+from umbel.app.canvas.publishing import route_of
 from umbel.app.current import app_or_default
 from umbel.app.ids import new_id
 from umbel.app.stamps import StampingVisitor, stamp_links, stamp_task
@@ -160,9 +161,10 @@ class Signature(dict[str, Any], Generic[R]):
         route_name: str | None = None,
         **options: Any,
     ) -> Any:
-        """Send it; what is given here is merged as `clone` says."""
-        del route_name
+        """Send it; what is given here is merged as `clone` says. `route_name`: to where that task would go."""
         args, kwargs, merged = self._merge(args, kwargs, options)
+        if route_name is not None:
+            merged = {**route_of(self.app, {"task": route_name}), **merged}
         task = self._type if self._type is not None else self.app.tasks.get(self["task"])
         if task is None:
             return self.app.send_task(self["task"], args, kwargs, **merged)

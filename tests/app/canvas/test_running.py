@@ -186,5 +186,7 @@ def test_a_mapped_task_goes_where_the_task_itself_goes(kit: Kit) -> None:
     kit.add.map([1]).apply_async()
     group(kit.add.starmap([(1, 1)])).apply_async()
     kit.add.chunks([(1, 1), (2, 2)], 1).apply_async()
-    assert kit.app.broker.depth(["far"], 0.0)["far"].ready == 4
+    group(kit.total.s(1)).apply_async(route_name="kit.add")
+    kit.total.s(1).apply_async(route_name="kit.add")
+    assert kit.app.broker.depth(["far"], 0.0)["far"].ready == 6
     assert repr(xmap(kit.add.s(), [1])) == "[kit.add(x) for x in [1]]"

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
+from umbel.app.canvas.publishing import route_of
 from umbel.app.canvas.results import results_of
 from umbel.app.canvas.running_here import run_here
 from umbel.app.canvas.sending import send
@@ -107,17 +108,18 @@ class Composite(Signature[Any], ABC):
         progress: bool | None = None,
         **options: Any,
     ) -> Any:
-        """Send the first tasks; return the result of the whole.
+        """Send the first tasks; return the result of the whole. `route_name`: to where that task would go.
 
         `args` go in front of the arguments of the first tasks. `progress` shows on standard error how far it is;
         None: where that is a terminal and it takes long. Raises NotSupportedError for a chord where no results are
         kept, and what sending a task raises.
         """
-        del route_name
         app = self.app
         if app.conf.task_always_eager:
             return self.apply(args, kwargs, add_to_parent=add_to_parent, **options)
         app.ensure_finalized()
+        if route_name is not None:
+            options = {**route_of(app, {"task": route_name}), **options}
         check_options(options, options.get("stamped_headers") or ())
         sig, given, named = self._ready(args, kwargs, options)
         return send(app, sig, given, named, add_to_parent=add_to_parent, progress=progress)

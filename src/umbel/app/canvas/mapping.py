@@ -7,7 +7,6 @@ from typing import Any
 
 from umbel.app.canvas.composite import Composite
 from umbel.app.canvas.grouping import Stream, group
-from umbel.app.canvas.publishing import route_of
 from umbel.app.signature import Signature, maybe_signature
 from umbel.core.errors import NotSupportedError
 from umbel.core.flow.shape import expand, tasks_of
@@ -49,7 +48,7 @@ class _Mapped(Signature[Any]):
         **options: Any,
     ) -> Any:
         """Send it to where the task itself would go."""
-        return super().apply_async(args, kwargs, **{**route_of(self.app, self.kwargs["task"]), **options})
+        return super().apply_async(args, kwargs, route_name or maybe_signature(self.kwargs["task"]).task, **options)
 
     def _copy(self, changes: Mapping[str, Any]) -> Any:
         return type(self)._made({**dict(self), "options": dict(self.options), **changes}, self._app)
