@@ -24,7 +24,7 @@ from umbel.core.routing import Route
 from umbel.core.safe_repr import safe_repr
 from umbel.engine.clock import SYSTEM_CLOCK, Clock
 
-__all__ = ["Client", "Plan"]
+__all__ = ["Client", "Plan", "set_parent"]
 
 _EMBED = ("chain", "chord")
 _NOTHING: Mapping[str, Any] = {}
@@ -192,7 +192,7 @@ class Client:
         )
         parent = requests.top()
         if parent is not None:
-            _set_parent(fields)
+            set_parent(fields)
         if call or options.expires is not None:
             self._fill(message, fields, call, plan)
             message.head = template.write(
@@ -352,7 +352,8 @@ def _parent_request() -> requests.Context | None:
     return None
 
 
-def _set_parent(fields: HeadFields) -> None:
+def set_parent(fields: HeadFields) -> None:
+    """Note in the headers which task sends, if one does."""
     request = _parent_request()
     if request is not None:
         fields.parent_id = request.id

@@ -249,18 +249,21 @@ class HeadTemplate:
 class BatchHeads:
     """Writes the heads of many calls that differ in nothing but their id and the texts of their arguments.
 
-    Where `fields` has a group, they are its members, and differ in their index too.
+    Where `fields` has a group, they are its members, and differ in their index too. Its root is that of all, or each
+    call is its own.
     """
 
-    __slots__ = ("_after_index", "_pieces")
+    __slots__ = ("_after_index", "_pieces", "_root")
 
     def __init__(self, template: HeadTemplate, fields: HeadFields, *, reply_to: str = "") -> None:
         """Take one head apart: `fields` gives what all have in common; its id and texts do not count."""
-        fields.id, fields.root_id = _MARK_ID, None
+        self._root = None if fields.root_id is None else _encode(fields.root_id)
+        fields.id, fields.root_id = _MARK_ID, _MARK_ROOT
         fields.argsrepr, fields.kwargsrepr = _MARK_ARGS, _MARK_KWARGS
         fields.group_index = None if fields.group is None else _MARK_INDEX
         head = template.write(fields, reply_to=reply_to)
-        first, root, rest = head.split(_encode(_MARK_ID), 2)
+        first, rest = head.split(_encode(_MARK_ID), 1)
+        root, rest = rest.split(_encode(_MARK_ROOT), 1)
         root, _, self._after_index = root.partition(b"%d" % _MARK_INDEX)
         before_args, rest = rest.split(_encode(_MARK_ARGS), 1)
         before_kwargs, rest = rest.split(_encode(_MARK_KWARGS), 1)
@@ -275,14 +278,15 @@ class BatchHeads:
         name = _encode(task_id)
         return b"".join(
             (
-                first, name, root, name, before_args, _encode(argsrepr), before_kwargs, _encode(kwargsrepr),
-                before_correlation, name, last,
+                first, name, root, self._root or name, before_args, _encode(argsrepr), before_kwargs,
+                _encode(kwargsrepr), before_correlation, name, last,
             )
         )  # fmt: skip
 
 
 #: Stand for what differs; no header of a user can hold them, being refused as unprintable where it matters.
 _MARK_ID, _MARK_ARGS, _MARK_KWARGS = "\x00id\x00", "\x00args\x00", "\x00kwargs\x00"
+_MARK_ROOT = "\x00root\x00"
 _MARK_INDEX = 7_300_000_000_000_000_001
 
 

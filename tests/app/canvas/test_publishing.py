@@ -120,16 +120,17 @@ def test_signals_hear_of_every_message(kit: Kit) -> None:
 def test_what_a_task_sends_has_its_root_and_is_its_child(kit: Kit) -> None:
     @kit.app.task(name="kit.outer")
     def outer() -> None:
+        kit.add.delay(0, 0)
         group(kit.add.s(n, n) for n in range(3)).apply_async()
         chain(kit.add.s(1, 1), kit.add.s(1)).apply_async()
 
     result = outer.delay()
     kit.worker.step()
     sent = kit.waiting()
-    assert [_headers(one)["parent_id"] for one in sent] == [result.id] * 4
-    assert [_headers(one)["root_id"] for one in sent] == [result.id] * 4
-    grouped, chained = result.children
-    assert [one.id for one in grouped.results] == [one.id for one in sent[:3]]
+    assert [_headers(one)["parent_id"] for one in sent] == [result.id] * 5
+    assert [_headers(one)["root_id"] for one in sent] == [result.id] * 5
+    _, grouped, chained = result.children
+    assert [one.id for one in grouped.results] == [one.id for one in sent[1:4]]
     assert chained.parent is not None
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from umbel.app import request as requests
 from umbel.app.calling import checked
 from umbel.app.canvas.publishing import resolve
-from umbel.app.client import Plan
+from umbel.app.client import Plan, set_parent
 from umbel.app.ids import new_id
 from umbel.app.publish_signals import announced, somebody_listens
 from umbel.app.signature import Signature
@@ -73,7 +72,7 @@ class PlainMembers:
 
     def plan(self, sig: Mapping[str, Any], options: Mapping[str, Any]) -> Plan | None:
         """Return the plan of such calls; None where each has to be built by itself."""
-        if somebody_listens() or requests.top() is not None or self.name.startswith(("celery.", "umbel.")):
+        if somebody_listens() or self.name.startswith(("celery.", "umbel.")):
             return None
         if not isinstance(self._task, str) and type(self._task).shadow_name.__module__ != "umbel.app.task":
             return None
@@ -93,6 +92,7 @@ class PlainMembers:
             origin=app.client.origin,
             ignore_result=options.ignore_result,
         )
+        set_parent(shared)
         write = BatchHeads(template, shared, reply_to=app.thread_oid).write
         queue, exchange, priority, name = route.routing_key, route.exchange, options.priority or 0, plan.name
         serializer, compression = options.serializer, options.compression
