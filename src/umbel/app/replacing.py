@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from umbel.app import request as requests
+from umbel.app.canvas.publishing import tried
 from umbel.app.following import Source, follow_frozen
 from umbel.app.handover import HandedOver
 from umbel.app.signature import maybe_signature
@@ -141,7 +142,7 @@ def add_to_chord(task: Any, sig: Any, *, lazy: bool) -> Any:
     position = f"chord:{count}"
     frozen = freeze(sig, source.ids_at(position))
     members = list(leaves(frozen))
-    first = app.store.grow(request.group, len(members), time.time(), f"{request.id}/{position}")
+    first = tried(lambda: app.store.grow(request.group, len(members), time.time(), f"{request.id}/{position}"))
     places = itertools.count(first)
 
     def join(leaf: Sig) -> Mapping[str, Any]:
