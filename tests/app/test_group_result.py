@@ -187,6 +187,7 @@ def test_a_group_is_found_again_by_its_id(app: Any) -> None:
     found = GroupResult.restore("g", app=app)
     assert found is not None
     assert (found, found.as_list()) == (result, ["a", "b"])
+    assert app.GroupResult.restore("g") == result == app.GroupResult("g", result.results)
     result.delete()
     assert GroupResult.restore("g", app=app) is None
     with pytest.raises(ValueError, match="without an id"):

@@ -19,6 +19,7 @@ NO_SETTINGS = frozenset(signals.__all__) | {
     "task_kwargs",
     "task_cls",
     "result_from_tuple",
+    "result_chord_ordered",
 }
 _SETTING = re.compile(r"`((?:task|worker|result|broker|beat)_[a-z_]+)(?:=[^`]*)?`")
 RUNNABLE = [page for page in PAGES if any(is_runnable(block) for block in blocks_of(page))]

@@ -16,7 +16,7 @@ from umbel.app.retrying import retry_failed
 from umbel.app.stored_result import pair_of
 from umbel.core.errors import DecodeError, ImproperlyConfigured
 
-__all__ = ["GroupResult", "result_from_tuple"]
+__all__ = ["GroupResult", "GroupsOfApp", "result_from_tuple"]
 
 R = TypeVar("R")
 
@@ -123,6 +123,26 @@ class GroupResult(ResultSet[R], Generic[R]):
         except (msgspec.MsgspecError, KeyError, TypeError, ValueError) as exc:
             raise DecodeError(f"what is kept of the group {id} cannot be read: {exc}") from exc
         return found if isinstance(found, GroupResult) else cls(id, [found], app=app)
+
+
+class GroupsOfApp:
+    """What `app.GroupResult` is: `GroupResult` for one app."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    def __call__(
+        self,
+        id: str | None = None,  # noqa: A002 - Celery's public name
+        results: Iterable[Any] | None = None,
+        parent: Any = None,
+    ) -> GroupResult[Any]:
+        """Return the result of a group, from the results of its tasks."""
+        return GroupResult(id, results, parent, self._app)
+
+    def restore(self, id: str, backend: Any = None) -> GroupResult[Any] | None:  # noqa: A002
+        """Return the group that `save` kept under this id; None where there is none."""
+        return GroupResult.restore(id, backend, self._app)
 
 
 def result_from_tuple(value: Any, app: Any = None) -> Any:

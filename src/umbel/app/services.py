@@ -16,8 +16,9 @@ from typing import Any
 from umbel.app import calling, loading
 from umbel.app import request as requests
 from umbel.app.client import Client
+from umbel.app.group_result import GroupsOfApp
 from umbel.app.log import Logging
-from umbel.app.result import AsyncResult, GroupResult, ResultSet
+from umbel.app.result import AsyncResult, ResultSet
 from umbel.app.signals import import_modules
 from umbel.app.signature import Signature, maybe_signature, signature
 from umbel.core.errors import AlwaysEagerIgnored, NotSupportedError
@@ -115,14 +116,10 @@ class AppServices:
         """Return the result of a task by its id."""
         return AsyncResult(task_id, app=self, **kwargs)
 
-    def GroupResult(  # noqa: N802 - Celery's public name
-        self,
-        id: str | None = None,  # noqa: A002 - the same
-        results: Iterable[Any] | None = None,
-        parent: Any = None,
-    ) -> GroupResult[Any]:
-        """Return the result of a group by its id and its members."""
-        return GroupResult(id, results, parent, self)
+    @property
+    def GroupResult(self) -> GroupsOfApp:  # noqa: N802 - Celery's public name
+        """Makes the result of a group from its id and its members; `GroupResult.restore(id)` finds a saved one."""
+        return GroupsOfApp(self)
 
     def ResultSet(self, results: Iterable[Any] | None = None) -> ResultSet[Any]:  # noqa: N802 - the same
         """Return many results as one."""

@@ -12,7 +12,7 @@ __all__ = ["ROWS"]
 _OUTCOME_WAITS = (
     "a worker tries to store an outcome for as long as it holds the lease, and after that another worker has it"
 )
-_CHORDS = "umbel has no chords yet; leave it as it is"
+_CHORDS = "a chord is counted in the store as its members end, and whoever completes it goes on: nothing is polled for"
 _RPC = "results that travel as messages (`rpc://`) go through the default exchange and are kept on RabbitMQ's disk"
 
 ROWS: tuple[Setting, ...] = (
@@ -93,30 +93,30 @@ ROWS: tuple[Setting, ...] = (
         do="keep the result object: it remembers its own result",
         optional=True,
     ),
-    unsupported(
+    no_effect(
         "result_chord_expires",
         "CELERY_RESULT_CHORD_EXPIRES",
         Kind.SECONDS,
         None,
         "How long the counters of a chord are kept.",
-        do=_CHORDS,
+        why="they are kept until its header has ended, however long that takes",
         since="Celery 5.7",
     ),
-    unsupported(
+    no_effect(
         "result_chord_join_timeout",
         "CELERY_RESULT_CHORD_JOIN_TIMEOUT",
         Kind.SECONDS,
         3.0,
         "Time to collect the results of a chord within.",
-        do=_CHORDS,
+        why=_CHORDS,
     ),
-    unsupported(
+    no_effect(
         "result_chord_retry_interval",
         "CELERY_RESULT_CHORD_RETRY_INTERVAL",
         Kind.SECONDS,
         1.0,
         "How often to look whether a chord is complete.",
-        do=_CHORDS,
+        why=_CHORDS,
     ),
     no_effect(
         "result_backend_always_retry",
