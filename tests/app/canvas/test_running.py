@@ -52,6 +52,8 @@ VALUES = (
     ("chord([add.s(1, 1)], total.s()) | group(add.s(1), add.s(2))", [3, 4]),
     ("chord([add.s(1, 1)], total.s()) | chord([add.s(1), add.s(2)], total.s())", 7),
     ("chord([add.s(1, 1), add.s(2, 2)])(total.s())", 6),
+    ("chord([add.s(1, 1), add.s(2, 2)], interval=1)(total.s(), max_retries=3)", 6),
+    ("chord([add.s(1, 1)], kwargs={'plus': 5})(total.s())", 7),
     ("add.chunks([(1, 2), (3, 4), (5, 6)], 2)", [[3, 7], [11]]),
     ("add.chunks(((n, n) for n in range(3)), 2)", [[0, 2], [4]]),
     ("add.s(1, 1) | add.chunks([(1, 2)], 1) | keep.s()", [[[[3]]], {}]),

@@ -133,6 +133,23 @@ class chord(Composite):  # noqa: N801 - Celery's public name
         """Send it, with this body if one is given."""
         return self.apply_async((), {"body": body} if body is not None else {}, **options)
 
+    def apply_async(
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        route_name: str | None = None,
+        *,
+        interval: float | None = None,
+        max_retries: int | None = None,
+        **options: Any,
+    ) -> Any:
+        """Send the header; return the result of the body (see `Composite.apply_async`).
+
+        `interval` and `max_retries` say how Celery asks whether the header is complete; here its last member says so.
+        """
+        del interval, max_retries
+        return super().apply_async(args, kwargs, route_name, **options)
+
     def link(self, callback: Any) -> Any:
         """Run `callback` with the result of the body; return it."""
         if self.body is None:

@@ -16,7 +16,7 @@ from umbel.app.ids import new_id
 from umbel.core.flow.combining import handed_down, spread_chord
 from umbel.core.flow.freezing import freeze, frozen_members
 from umbel.core.flow.shape import Kind, Sig, chain_of, chord_of, group_of, kind_of, list_of, tasks_of
-from umbel.core.flow.starting import Call, Opened, attach, start
+from umbel.core.flow.starting import Call, Opened, attach, start, waiting_body
 from umbel.core.flow.stubs import leaf_count
 
 __all__ = ["can_stream", "stream_chord", "stream_group"]
@@ -120,7 +120,7 @@ def stream_chord(
     unread = {**first, "kwargs": {**first["kwargs"], "header": group_of(iter(()), {"task_id": group_id})}}
     shrunk, pieces = small(app, chain_of([unread, *rest]), new_id)
     steps = list_of(tasks_of(shrunk)) if kind_of(shrunk) is Kind.CHAIN else [shrunk]
-    following = chain_of([steps[0]["kwargs"]["body"], *steps[1:]])
+    following = waiting_body([steps[0]["kwargs"]["body"], *steps[1:]])
     tasks = tasks_of(header)
     with Progress(_length(header), progress) as shown:
         sender = Sender(app, shown)
