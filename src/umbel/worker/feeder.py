@@ -271,8 +271,7 @@ class Feeder(Service):
         if ended:
             # The worker that ran them was killed, or cut off, before the broker took in that they had ended.
             into.extend(Admitted(d, "ended") for d in deliveries if d.id in ended and d.task in tasks)
-            self.settler.put([Settlement(d.tag, d.token) for d in deliveries if d.id in ended and d.task not in tasks])
-            deliveries = [d for d in deliveries if d.id not in ended]
+            deliveries = [d for d in deliveries if d.id not in ended or d.task not in tasks]
         # Of most tasks nothing has to be looked at but when they expire.
         free = {task for task in {d.task for d in deliveries} if task in tasks and not self._rates.limits(task)}
         for delivery in deliveries:

@@ -12,7 +12,7 @@ import pytest
 from tests.proxy import TO_CLIENT, Proxy
 from umbel import Umbel
 from umbel.core.errors import OperationalError, Unroutable
-from umbel.core.message import EARLY, Delivery, End, Message
+from umbel.core.message import EARLY, Delivery, End, Message, Settlement
 from umbel.core.queues import Exchange, Queue
 from umbel.engine.registry import open_engine
 from umbel.engine.seam import Broker, Engine, Lease
@@ -168,6 +168,16 @@ def test_what_is_published_again_since_its_confirm_was_lost_is_known_to_be_doubt
     first, copy = take(engine, 2)
     assert (first.id, first.doubtful, copy.id, copy.doubtful) == (id, False, id, True)
     assert b"umbel-again" not in copy.head
+
+
+@pytest.mark.parametrize("back", [End.OFFER, End.CRASHED, End.REQUEUE])
+def test_what_is_doubtful_stays_so_when_it_goes_back(rabbit_url: str, engine: Engine, back: End) -> None:
+    broker_of(engine).declare([Queue("q")])
+    id = "0199d3f0-7c1e-7aaa-8bbb-0123456789ab"
+    publish_twice(rabbit_url, engine, id)
+    for delivery in take(engine, 2):
+        broker_of(engine).settle("me", [Settlement(delivery.tag, delivery.token, back)], time.time())
+    assert sorted(each.doubtful for each in take(engine, 2)) == [False, True]
 
 
 def test_an_id_that_somebody_chose_may_be_used_again(rabbit_url: str, engine: Engine) -> None:

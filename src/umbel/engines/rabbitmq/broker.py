@@ -19,7 +19,7 @@ from umbel.engines.rabbitmq.delays import delayed_route, seconds_to_wait
 from umbel.engines.rabbitmq.failures import MissingQueue
 from umbel.engines.rabbitmq.held import Held
 from umbel.engines.rabbitmq.location import Location
-from umbel.engines.rabbitmq.mapping import CRASHES, DUE, OFFERS, write_content
+from umbel.engines.rabbitmq.mapping import AGAIN, CRASHES, DUE, OFFERS, write_content
 from umbel.engines.rabbitmq.publisher import Outgoing
 from umbel.engines.rabbitmq.sending import Sending
 
@@ -197,6 +197,8 @@ class RabbitBroker(Sending):
     ) -> Outgoing:
         """Return the copy of a delivery that goes back to its queue, not before `due` (round trip: in a second)."""
         extra: dict[str, Any] = {name: count for name, count in counts.items() if count}
+        if delivery.doubtful:
+            extra[AGAIN] = True
         if due > now:
             extra[DUE] = float(due)
         seconds = 1 if round_trip else seconds_to_wait(due, now)
