@@ -58,6 +58,8 @@ def doomed(sigs: Iterable[Sig]) -> Doomed:
             within.add(group["options"].get("task_id") or "")
             waiting.extend([*([body] if body is not None else []), group])
         else:
+            # What follows the body of a chord travels in its options, reversed.
+            waiting.extend(list_of(one["options"].get("chain")))
             _take(one, ids, memberships, stubs)
     return Doomed(tuple(ids), tuple(each for each in memberships if each.group not in within), tuple(stubs))
 

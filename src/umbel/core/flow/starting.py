@@ -20,7 +20,7 @@ from umbel.core.flow.shape import (
 )
 from umbel.core.flow.stubs import is_stub, leaf_count, trimmed
 
-__all__ = ["Call", "Opened", "attach", "start"]
+__all__ = ["Call", "Opened", "attach", "start", "waiting_body"]
 
 
 class Call(NamedTuple):
@@ -94,7 +94,7 @@ def _start_chord(
     if not following:
         yield from _start(group, [], args, kwargs, options)
         return
-    body, group_id = chain_of(following), group["options"]["task_id"]
+    body, group_id = waiting_body(following), group["options"]["task_id"]
     size = 0
     for member in tasks_of(group):
         attached = attach(member, body, group_id)
@@ -114,6 +114,18 @@ def attach(member: Sig, body: Sig, group_id: str) -> dict[str, Any]:
         return {**leaf, "options": {**leaf["options"], "chord": waits, "group_id": group_id}}
 
     return with_tail(member, join)
+
+
+def waiting_body(steps: Sequence[Sig]) -> dict[str, Any]:
+    """Return the body of a chord and the steps after it as members carry them: the steps are an option of the body.
+
+    Celery: the same since 5.7. Of a failed header its workers see to the errbacks of such a body, and to its steps.
+    """
+    body, *rest = steps
+    if not rest or kind_of(body) is not Kind.TASK or is_stub(body):
+        return chain_of(list(steps))
+    options = body["options"]
+    return {**body, "options": {**options, "chain": [*reversed(rest), *list_of(options.get("chain"))]}}
 
 
 def _call(sig: Sig, rest: list[Any], args: tuple[Any, ...], kwargs: dict[str, Any], options: Mapping[str, Any]) -> Call:

@@ -12,7 +12,7 @@ from typing import Any
 from umbel.core import json_types
 from umbel.core.errors import EncodeError
 from umbel.core.flow.shape import Kind, Sig, body_of, chain_of, header_group, kind_of, list_of, tasks_of
-from umbel.core.flow.starting import attach
+from umbel.core.flow.starting import attach, waiting_body
 from umbel.core.flow.stubs import is_stub, make_stub, stub_key
 
 __all__ = ["is_stub", "shrink", "stub_key", "unpack"]
@@ -103,7 +103,7 @@ class _Shrinker:
         following: list[Sig] = [body, *rest]
         if self._worth(following, _calls(tasks)):
             body, rest = self.store(following), []
-        whole = chain_of([body, *rest])
+        whole = waiting_body([body, *rest])
         header = {
             **group,
             "kwargs": {**group["kwargs"], "tasks": self._each(tasks, whole, group["options"]["task_id"])},
