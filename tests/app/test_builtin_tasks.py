@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.app.execution_kit import MiniWorker, make_app
+from tests.app.execution_kit import KitApp, MiniWorker, make_app
 from umbel import chain, chord, group
 from umbel.core import errors
+from umbel.core.message import End
 
 CELERY = ["accumulate", "backend_cleanup", "chain", "chord", "chord_unlock", "chunks", "group", "map", "starmap"]
 OURS = ["umbel.fail", "umbel.forget", "umbel.join", "umbel.resume"]
@@ -149,3 +150,32 @@ def test_a_join_that_ends_processes_ends_its_chord(app: Any, worker: MiniWorker)
     worker.drain()
     with pytest.raises(errors.ChordError):
         result.get(timeout=5)
+
+
+def test_a_join_is_left_to_the_workers_of_its_own_app(app: Any, worker: MiniWorker, tmp_path: Path) -> None:
+    add, total = app.tasks["kit.add"], app.tasks["kit.total"]
+    result = chord(group(add.s(1), add.s(2)), total.s()).apply_async()
+    worker.step()
+    worker.step()
+    with KitApp("other", set_as_current=False, broker=f"sqlite:///{tmp_path}/kit.db") as other:
+        stranger = MiniWorker(other)
+        report = stranger.step()
+        assert report is not None
+        assert report.end == End.OFFER
+    worker.forward(1.0)
+    worker.drain()
+    assert result.get(timeout=5) == [1, 2]
+
+
+def test_a_join_that_nobody_claims_is_done_by_whoever_is_there(app: Any, worker: MiniWorker, tmp_path: Path) -> None:
+    add, total = app.tasks["kit.add"], app.tasks["kit.total"]
+    result = chord(group(add.s(1), add.s(2)), total.s()).apply_async()
+    worker.step()
+    worker.step()
+    changes = {"worker_unknown_task_wait": 0.0}
+    with KitApp("other", set_as_current=False, broker=f"sqlite:///{tmp_path}/kit.db", changes=changes) as other:
+        report = MiniWorker(other).step()
+        assert report is not None
+        assert report.end == End.DONE
+    worker.drain()
+    assert result.get(timeout=5) == [1, 2]

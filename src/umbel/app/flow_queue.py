@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from typing import Any
 
@@ -35,9 +36,19 @@ def flow_queue(app: Any) -> Queue:
 
 
 def flow_message(
-    app: Any, name: str, args: tuple[Any, ...], *, task_id: str, root_id: str | None = None, serializer: str = "json"
+    app: Any,
+    name: str,
+    args: tuple[Any, ...],
+    *,
+    task_id: str,
+    root_id: str | None = None,
+    serializer: str = "json",
+    known: str = "",
 ) -> Message:
-    """Return the message of one of umbel's own tasks. Its arguments may be anything that a message before it held."""
+    """Return the message of one of umbel's own tasks. Its arguments may be anything that a message before it held.
+
+    `known` is a task that the workers know which are to run it, should several apps share the queue.
+    """
     options = {
         "task_id": task_id,
         "root_id": root_id or task_id,
@@ -50,5 +61,6 @@ def flow_message(
         "argsrepr": "...",
         "serializer": serializer,
     }
-    message: Message = app.client.build(app.tasks[name], args, {}, options)
+    origin = [app.main, known, round(time.time(), 3)]
+    message: Message = app.client.build(app.tasks[name], args, {"origin": origin}, options)
     return message

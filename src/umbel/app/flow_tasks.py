@@ -27,7 +27,7 @@ from umbel.core import states
 from umbel.core.errors import ChordError, OperationalError
 from umbel.core.flow.dooming import Doomed
 from umbel.core.flow.shape import Kind, Sig, kind_of, list_of, tasks_of
-from umbel.core.message import End
+from umbel.core.message import End, Message
 
 __all__ = ["FLOW_TASKS", "FlowTask"]
 
@@ -35,6 +35,8 @@ logger = logging.getLogger("celery.worker")
 
 #: How long one of these tasks waits when broker or store are away (seconds).
 _PAUSE = 1.0
+#: How long one of another app is left to others before this worker may look at it again (seconds).
+_OFFER = 0.2
 
 
 class FlowTask(Task[Any, Any]):
@@ -57,6 +59,27 @@ class FlowTask(Task[Any, Any]):
     trail = False
     typing = False
 
+    def run(self, *args: Any, origin: Any = None) -> None:
+        """Do the work, if the message comes from this app; `origin` is its name, a task of it, and when it was sent."""
+        if origin and self._is_foreign(*origin):
+            due = time.time() + _OFFER
+            raise HandedOver("left to workers of the app that sent it", end=End.OFFER, due=due, quiet=True)
+        try:
+            self.go(*args)
+        except OperationalError as exc:
+            raise _again(exc) from exc
+
+    def go(self, *args: Any) -> None:
+        """Do the work."""
+        raise TypeError(f"{self.name} has no body: define go()")
+
+    def _is_foreign(self, main: str | None, known: str, sent: float) -> bool:
+        """Tell whether another app has sent it, whose workers share the queue: their routes and store may be others."""
+        app = self.app
+        if (main is not None and main == app.main) or not known or known in app.tasks:
+            return False
+        return bool(time.time() - sent < app.conf.worker_unknown_task_wait)
+
     def abandon(self, request: requests.Context) -> HandedOver:
         """Say what follows where this task cannot be run, since its process died of it again and again."""
         return HandedOver("given up")
@@ -75,12 +98,9 @@ class Join(FlowTask):
 
     name = "umbel.join"
 
-    def run(self, group: str, chord: dict[str, Any]) -> None:
+    def go(self, group: str, chord: dict[str, Any]) -> None:
         """Read the parts of `group` and go on with `chord`, the signature of the body or the stub of it."""
-        try:
-            raise self._join(group, chord, errbacks=True)
-        except OperationalError as exc:
-            raise _again(exc) from exc
+        raise self._join(group, chord, errbacks=True)
 
     def abandon(self, request: requests.Context) -> HandedOver:
         """End the body without its errbacks, one of which is probably what ends processes."""
@@ -95,7 +115,7 @@ class Join(FlowTask):
             ended = [decode_part(self.app.conf, payload) for payload in payloads]
             failed = next((one for one in ended if one.state in states.PROPAGATE_STATES), None)
             if failed is None and self._was_sent(chord):
-                return HandedOver("the body has run", [_forget(self.app, group)], quiet=True)
+                return HandedOver("the body has run", [self._forget(group)], quiet=True)
             if failed is None:
                 return self._send(group, chord, [one.value for one in ended], ended[-1].id if ended else None)
             error = ChordError(f"Dependency {failed.id} raised {failed.value!r}")
@@ -123,11 +143,12 @@ class Join(FlowTask):
             sent = follow(source, full(chord), (values,), "body")
         finally:
             requests.pop(token)
-        return HandedOver("joined", [*sent.messages, _forget(self.app, group)], quiet=True)
+        return HandedOver("joined", [*sent.messages, self._forget(group)], quiet=True)
 
-
-def _forget(app: Any, group: str) -> Any:
-    return flow_message(app, "umbel.forget", ([group],), task_id=derived_id(group, 0, "forget"))
+    def _forget(self, group: str) -> Message:
+        known = (self.request.kwargs.get("origin") or (None, ""))[1]
+        task_id = derived_id(group, 0, "forget")
+        return flow_message(self.app, Forget.name, ([group],), task_id=task_id, known=known)
 
 
 class Forget(FlowTask):
@@ -135,12 +156,9 @@ class Forget(FlowTask):
 
     name = "umbel.forget"
 
-    def run(self, groups: list[str]) -> None:
+    def go(self, groups: list[str]) -> None:
         """Close the groups; late repeats of members find them closed until results expire."""
-        try:
-            self.app.store.forget_groups(groups, _expires(self.app, time.time()))
-        except OperationalError as exc:
-            raise _again(exc) from exc
+        self.app.store.forget_groups(groups, _expires(self.app, time.time()))
         raise HandedOver("forgotten", quiet=True)
 
 
@@ -212,19 +230,16 @@ class Fail(FlowTask):
 
     name = "umbel.fail"
 
-    def run(self, steps: list[dict[str, Any]], error: Any, details: dict[str, Any]) -> None:
+    def go(self, steps: list[dict[str, Any]], error: Any, details: dict[str, Any]) -> None:
         """Store the failure of all steps; `details` has a request whose errbacks are to be called too."""
         exc = exceptions_io.from_dict(error) if error is not None else None
         publish = []
-        try:
-            _mark(self.app, steps, exc, details)
-            asked = details.get("request")
-            if asked:
-                source = Source(self.app, asked["id"], root_id=asked["root_id"] or asked["id"], parent_id=asked["id"])
-                context = requests.Context({**asked, "delivery_info": {}})
-                publish = call_errbacks(source, context, exc, details.get("traceback"))
-        except OperationalError as trouble:
-            raise _again(trouble) from trouble
+        _mark(self.app, steps, exc, details)
+        asked = details.get("request")
+        if asked:
+            source = Source(self.app, asked["id"], root_id=asked["root_id"] or asked["id"], parent_id=asked["id"])
+            context = requests.Context({**asked, "delivery_info": {}})
+            publish = call_errbacks(source, context, exc, details.get("traceback"))
         raise HandedOver("failed", publish, quiet=True)
 
     def abandon(self, request: requests.Context) -> HandedOver:
@@ -260,7 +275,7 @@ class Resume(FlowTask):
     #: A piece that is gone is a failure that somebody waits for.
     ignore_result = False
 
-    def run(self, *given: Any) -> None:
+    def go(self, *given: Any) -> None:
         """Send the piece named by the last argument with the values before it."""
         *values, key = given
         request = self.request
@@ -276,8 +291,6 @@ class Resume(FlowTask):
         token = requests.push(self, requests.Context(id=request.parent_id, root_id=request.root_id))
         try:
             sent = follow(source, stub, tuple(values), "resume", list(request.chain or ()))
-        except OperationalError as exc:
-            raise _again(exc) from exc
         finally:
             requests.pop(token)
         raise HandedOver("resumed", renewed(sent.messages, request), quiet=True)

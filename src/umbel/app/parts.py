@@ -46,6 +46,8 @@ class Place:
     root_id: str | None = None
     #: The mime type of the message that says so: whoever reads that one can read what follows from it.
     content_type: str = serialization.JSON
+    #: Name of the member's task, where it is known here.
+    task: str = ""
 
 
 class Ended(NamedTuple):
@@ -61,7 +63,9 @@ def place_of(request: Any) -> Place | None:
     chord = request.chord
     if chord is None or not request.group:
         return None
-    return Place(request.group, request.group_index, chord, request.root_id, content_type_of(request))
+    return Place(
+        request.group, request.group_index, chord, request.root_id, content_type_of(request), request.task or ""
+    )
 
 
 def content_type_of(request: Any) -> str:
@@ -115,6 +119,7 @@ def join_message(app: Any, place: Place) -> Message:
         task_id=derived_id(place.group, 0, "join"),
         root_id=place.root_id,
         serializer=serializer_of(place.content_type),
+        known=place.task if place.task in app.tasks else "",
     )
     if len(kept) >= _MOST_KEPT:
         kept.pop(next(iter(kept)), None)

@@ -290,4 +290,5 @@ def fail_message(
         task_id=source.id_at("fail"),
         root_id=source.root_id,
         serializer=serializer_of(content_type_of(request)),
+        known=request.task if request.task in source.app.tasks else "",
     )
