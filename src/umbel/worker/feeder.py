@@ -17,6 +17,7 @@ from umbel.core.errors import OperationalError
 from umbel.core.message import Delivery, End, Settlement
 from umbel.core.stamps import marks_of
 from umbel.core.states import READY_STATES
+from umbel.core.task_ids import is_drawn
 from umbel.engine.clock import Clock
 from umbel.engine.failpoints import failpoint
 from umbel.engine.seam import Broker, Lease, Store
@@ -301,8 +302,11 @@ class Feeder(Service):
         return revoked | {id_ for id_, marks in stamped.items() if not revoked.isdisjoint(marks)}
 
     def _ended(self, deliveries: Sequence[Delivery], now: float) -> set[str]:
-        """Return the ids of doubtful deliveries whose task has a final state: they must not run again."""
-        doubtful = [delivery.id for delivery in deliveries if delivery.doubtful]
+        """Return the ids of doubtful deliveries whose task has a final state: they must not run again.
+
+        An id that somebody chose may have been used before, for a call whose result is still there.
+        """
+        doubtful = [delivery.id for delivery in deliveries if delivery.doubtful and is_drawn(delivery.id)]
         if not doubtful or self.store is None:
             return set()
         return {id_ for id_, record in self.store.get(doubtful, now).items() if record.state in READY_STATES}

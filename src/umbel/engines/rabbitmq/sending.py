@@ -9,6 +9,7 @@ from umbel.core.errors import EncodeError, OperationalError, PublishTimeout, Unr
 from umbel.core.message import Delivery, Message
 from umbel.core.queues import Queue
 from umbel.core.routing import bound_queues
+from umbel.core.task_ids import is_drawn
 from umbel.engine.seam import Refusal
 from umbel.engines.rabbitmq.connection import Link
 from umbel.engines.rabbitmq.delays import Delays, delayed_route, seconds_to_wait, undelayed
@@ -153,7 +154,7 @@ class Sending:
         seconds = seconds_to_wait(message.due, now) if message.due else 0
         extra = _counts(message)
         doubtful = isinstance(message, Delivery) and message.doubtful
-        if (doubtful or self._repeats.unsure(message)) and _drawn(message.id):
+        if (doubtful or self._repeats.unsure(message)) and is_drawn(message.id):
             extra = {**(extra or {}), AGAIN: True}
         content = write_content(message, now, extra, delayed=seconds > 0)
         if seconds:
@@ -255,11 +256,6 @@ def _counts(message: Message) -> dict[str, Any] | None:
     if not isinstance(message, Delivery):
         return None
     return {name: value for name, value in ((CRASHES, message.crashes), (OFFERS, message.offers)) if value}
-
-
-def _drawn(id_: str) -> bool:
-    """Tell whether an id was drawn or derived (a UUID of version 4, 5 or 7): nobody uses it again on purpose."""
-    return len(id_) == 36 and id_[14] in "457" and id_[8] == id_[13] == "-"
 
 
 def _refusal(message: Message, answer: str, outgoing: Outgoing) -> Exception:
