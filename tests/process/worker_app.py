@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 
+from tests.process import nested
 from tests.process.jobs import hog, make_app
 
 app = make_app(os.environ["LAB_URL"], json.loads(os.environ.get("LAB_SETTINGS", "{}")))
+nested.define(app)
 for name in filter(None, os.environ.get("LAB_WITHOUT", "").split(",")):
     del app.tasks[name]
 if os.environ.get("LAB_HOG"):

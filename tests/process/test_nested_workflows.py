@@ -1,0 +1,165 @@
+"""Random nested workflows among workers that are killed: each ends, with the value that plain Python gives."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.process.checker import Final, Rules
+from tests.process.lab import Lab, Worker, wait
+from tests.process.nested import NODES, Expr, Maker, Plan, define, evaluate, signature
+from tests.process.nested_check import Account, check
+from umbel.app.ids import new_id
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+
+#: How many workflows each test sends.
+COUNT = int(os.environ.get("UMBEL_WORKFLOWS", "12"))
+SETTINGS = {"worker_lease": 2.0, "worker_heartbeat": 0.5, "worker_max_crashes": 20, "broker_heartbeat": 4}
+
+
+class Trial:
+    """Workflows in a lab, and what kills their workers."""
+
+    def __init__(self, lab: Lab, *, late: bool, limit: int | None = 4096) -> None:
+        self.lab = lab
+        self.late = late
+        define(lab.app)
+        lab.app.conf.update(workflow_inline_limit=limit)
+        self.settings = {**SETTINGS, "workflow_inline_limit": limit}
+        self.maker = Maker(lab.seed, growing=late)
+        self.plan = Plan()
+        self.ids: dict[str, str] = {}
+        self.sent: list[Any] = []
+        self.workers = [self.worker() for _ in range(2)]
+
+    def worker(self) -> Worker:
+        return self.lab.worker("-c", "2", settings=self.settings, ready=False)
+
+    def send(self, count: int) -> None:
+        """Send random workflows; late acknowledged ones leave half of their ids to umbel."""
+        for _ in range(count):
+            expr = self.maker.workflow()
+            evaluate(expr, self.plan)
+            self.sent.append(self.built(expr).apply_async())
+
+    def built(self, expr: Expr) -> Any:
+        named = not self.late or self.lab.rng.random() < 0.5
+        return signature(self.lab.app, expr, NODES[self.late], new_id if named else None, self.ids)
+
+    # --- faults ------------------------------------------------------------------------------------------------
+
+    def kill_worker(self) -> bool:
+        worker = self.lab.rng.choice(self.workers)
+        worker.kill()
+        self.workers[self.workers.index(worker)] = self.worker()
+        return True
+
+    def kill_broker(self) -> bool:
+        server = self.lab.deployment.server
+        assert server is not None
+        with self.lab.cut("killed"):
+            server.kill()
+            server.start()
+            self.wait_start()
+        return True
+
+    def fault(self) -> Callable[[], bool]:
+        """Choose what is killed next."""
+        rng = self.lab.rng
+        worker = rng.choice(self.workers)
+        kills = [lambda: worker.kill_executor(rng), worker.kill_consumer, self.kill_worker]
+        return rng.choices(kills, (6, 2, 1))[0]
+
+    def run(self, count: int, pause: float = 0.25, broker_kills: int = 0) -> Account:
+        """Send workflows, kill while they run, and check how everything ended."""
+        began = time.monotonic()
+        self.send(count)
+        self.wait_start()
+        while not self.done() and time.monotonic() < began + 60 + count:
+            if broker_kills:
+                broker_kills -= 1
+                self.kill_broker()
+            time.sleep(self.lab.rng.uniform(0.05, 2 * pause))
+            self.fault()()
+            self.wait_start()
+        return self.account(time.monotonic() - began)
+
+    def wait_start(self) -> None:
+        """Wait until one more task has begun, or all is done: between two deaths there is some life."""
+        before = self.lab.journal.count("start")
+        wait(lambda: self.lab.journal.count("start") > before or self.done(), 40, "anything to begin")
+
+    # --- looking -----------------------------------------------------------------------------------------------
+
+    def started(self) -> dict[str, str]:
+        """Return the id of each label that is known."""
+        found = dict(self.ids)
+        for event in self.lab.journal.events():
+            if event.what == "start":
+                found[event.id.partition("/")[0]] = event.more["task"]
+        return found
+
+    def finals(self) -> dict[str, Final]:
+        """Return how each task has ended that has."""
+        ids = {label: id for label, id in self.started().items() if label in self.plan.values}
+        finals = self.lab.finals(list(ids.values()))
+        return {label: finals[id] for label, id in ids.items() if id in finals}
+
+    def done(self) -> bool:
+        """Tell whether no message is left that nobody has settled."""
+        return self.lab.left() == 0
+
+    def account(self, seconds: float) -> Account:
+        self.lab.drain(60)
+        account = check(self.lab.journal.events(), self.plan, self.ids, self.finals(), self.rules())
+        if dead := self.lab.dead():
+            account.violations.append(f"dead letters: {dead}")
+        kills = self.lab.journal.count("kill") + self.lab.journal.count("cut")
+        print(f"{len(self.sent)} workflows, {kills} kills, {seconds:.1f} s: {account}")
+        assert account.violations == [], str(account)
+        return account
+
+    def rules(self) -> Rules:
+        deployment = self.lab.deployment
+        return Rules(late=self.late, fenced=deployment.fenced, lost_acks=deployment.lost_acks, unsettled=2.0)
+
+
+MODES = [pytest.param(True, id="late"), pytest.param(False, id="early")]
+
+
+@pytest.mark.parametrize("late", MODES)
+def test_workflows_outlive_their_workers_in_one_file(lab: Lab, late: bool) -> None:
+    trial = Trial(lab, late=late, limit=0 if late else 4096)
+    assert trial.run(COUNT).hit
+
+
+@pytest.mark.parametrize("late", MODES)
+def test_workflows_outlive_their_workers_on_redis(redis_lab: Lab, late: bool) -> None:
+    trial = Trial(redis_lab, late=late, limit=4096 if late else 0)
+    assert trial.run(COUNT).hit
+
+
+@pytest.mark.parametrize("late", MODES)
+def test_workflows_outlive_their_workers_on_rabbitmq_with_results_in_redis(rabbit_lab: Lab, late: bool) -> None:
+    trial = Trial(rabbit_lab, late=late, limit=0 if late else 4096)
+    assert trial.run(COUNT).hit
+
+
+def test_workflows_outlive_their_workers_on_rabbitmq_with_results_in_a_file(rabbit_file_lab: Lab) -> None:
+    trial = Trial(rabbit_file_lab, late=True)
+    assert trial.run(COUNT).hit
+
+
+def test_workflows_outlive_their_redis_and_their_workers(own_redis_lab: Lab) -> None:
+    trial = Trial(own_redis_lab, late=True, limit=0)
+    assert trial.run(COUNT, broker_kills=3).hit
+
+
+def test_workflows_outlive_their_rabbitmq_and_their_workers(own_rabbit_lab: Lab) -> None:
+    trial = Trial(own_rabbit_lab, late=True)
+    assert trial.run(COUNT, broker_kills=1).hit
