@@ -176,6 +176,16 @@ def test_a_chain_of_ten_thousand_is_put_together_frozen_and_sent(kit: Kit) -> No
     assert len(first.body) < 2000
 
 
+def test_a_chain_of_many_chords_is_put_together_in_little_time_and_runs(kit: Kit) -> None:
+    stages = [part for _ in range(40) for part in (group(kit.add.s(1), kit.add.s(0)), kit.total.s())]
+    made = chain(kit.add.s(0), *stages)
+    expected = 0
+    for _ in range(40):
+        expected = 2 * expected + 1
+    assert kit.value(made) == expected
+    assert len(chain(*stages * 10).tasks) > 20
+
+
 def test_fifty_levels_run(kit: Kit) -> None:
     nested: Any = kit.add.s(1, 0)
     for _ in range(50):

@@ -120,6 +120,20 @@ class chain(_chain):  # noqa: N801 - Celery's public name
         return _chain(steps, app=options.get("app"))
 
 
+#: Chords inside the bodies of chords in which a chain nests what follows them, as Celery does; what comes then stands
+#: beside them, which means the same and has no end.
+_NESTED = 20
+
+
+def _depth(chord: Any) -> int:
+    depth = 0
+    while chord is not None and kind_of(chord) is Kind.CHORD:
+        depth += 1
+        body = chord.body
+        chord = body.tasks[-1] if body is not None and kind_of(body) is Kind.CHAIN and body.tasks else body
+    return depth
+
+
 def _append(steps: list[Any], other: Any, *, drop_empty: bool = False) -> None:
     """Put one more signature behind the steps of a chain, in place."""
     kind = kind_of(other)
@@ -137,7 +151,7 @@ def _append(steps: list[Any], other: Any, *, drop_empty: bool = False) -> None:
         return
     last = steps[-1]
     before = kind_of(last)
-    if before is Kind.CHORD and last.body is not None:
+    if before is Kind.CHORD and last.body is not None and _depth(last) < _NESTED:
         steps[-1] = last.with_next(other)
     elif before is Kind.GROUP and kind is not Kind.GROUP:
         steps[-1] = last | other
