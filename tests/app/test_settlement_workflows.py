@@ -313,6 +313,22 @@ def test_without_a_result_store_a_chord_is_refused(tmp_path: Path) -> None:
     app.close()
 
 
+def test_a_worker_without_a_store_fails_the_members_of_chords_clearly(tmp_path: Path) -> None:
+    app = make_app(tmp_path, result_backend="disabled")
+    app.conf.task_store_errors_even_if_ignored = True
+
+    @app.task(name="kit.add")
+    def add(x: Any) -> Any:
+        return x
+
+    worker = MiniWorker(app)
+    add.apply_async((1,), chord=dict(add.s()), group_id="foreign", group_index=0)
+    (report, *_) = worker.drain()
+    assert "set result_backend" in report.log
+    assert report.parts == ()
+    app.close()
+
+
 # --- purge ------------------------------------------------------------------------------------------------
 
 

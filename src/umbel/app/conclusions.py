@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from umbel.app import request as requests
+from umbel.app.canvas.publishing import keeps_plans
 from umbel.app.following import Source, full
 from umbel.app.kept import keep_task
 from umbel.app.parts import Place, content_type_of, encode_part, part_of, place_of
@@ -80,7 +81,7 @@ def keep_unrun(app: Any, job: Any) -> None:
 
 def _of_unreadable(app: Any, message: Any, head: Head, exc: Exception, state: str) -> Consequences:
     """Of a body that cannot be read: the others of its group may know what waits for them."""
-    if app.store is None or not head.group or head.group_index is None:
+    if not keeps_plans(app) or not head.group or head.group_index is None:
         return _NONE
     payload = encode_part(app.conf, message.id, state, exc)
     return Consequences((), (Part(head.group, head.group_index, payload, member=message.id),))

@@ -37,6 +37,8 @@ logger = logging.getLogger("celery.worker")
 _PAUSE = 1.0
 #: How long one of another app is left to others before this worker may look at it again (seconds).
 _OFFER = 0.2
+#: How long a group that is over is known to be where results do not expire (seconds).
+_CLOSED = 86400.0
 
 
 class FlowTask(Task[Any, Any]):
@@ -163,8 +165,8 @@ class Forget(FlowTask):
 
 
 def _expires(app: Any, now: float) -> float:
-    kept = app.conf.result_expires
-    return now + kept if kept else 0.0
+    """Return until when a group stays closed: long enough for the repeats of its members, even if results never go."""
+    return now + (app.conf.result_expires or _CLOSED)
 
 
 def _fail_body(

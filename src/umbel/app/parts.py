@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from umbel.app import exceptions_io
+from umbel.app.canvas.publishing import keeps_plans
 from umbel.app.flow_queue import derived_id, flow_message
 from umbel.core import compression, json_types, serialization, states
 from umbel.core.errors import BackendStoreError, DecodeError, EncodeError, NotSupportedError
@@ -86,8 +87,13 @@ def part_of(app: Any, place: Place, task_id: str, state: str, value: Any) -> Par
     """Return the part of a member that ended.
 
     Raises EncodeError or BackendStoreError where its value cannot be stored, and NotSupportedError for a member that
-    has no index (senders before Celery 5.5).
+    has no index (senders before Celery 5.5) or where results go to no store that joins.
     """
+    if not keeps_plans(app):
+        raise NotSupportedError(
+            f"the task {task_id} belongs to a chord, and this worker has no result store that could join it: set "
+            "result_backend to that of the program which sent it"
+        )
     if type(place.index) is not int:
         raise NotSupportedError(
             f"the message of {task_id} says that it belongs to a chord and not at which place: Celery numbers the "
