@@ -26,8 +26,8 @@ __all__ = ["Settling"]
 
 #: The most arguments and bytes of one script call; what is more goes into the next one.
 _MOST_ARGUMENTS, _MOST_BYTES = 20_000, 8_000_000
-#: Of how many groups is remembered that the store has their body.
-_MOST_KEPT = 1000
+#: Of how many groups is remembered that the store has their body, and for how many seconds: it keeps it for a day.
+_MOST_KEPT, _KEPT_FOR = 1000, 3600.0
 
 
 class _Body:
@@ -67,8 +67,8 @@ class Settling:
         self._bodies: dict[tuple[str, str], _Body] = {}
         #: Ends of the call that is being made whose follow-up has gone into its list instead of being held.
         self._queued: set[Tag] = set()
-        #: Groups whose body the store has been given.
-        self._kept: dict[str, bool] = {}
+        #: Group → when the store was given its body.
+        self._kept: dict[str, float] = {}
 
     def settle(self, owner: str, settlements: Sequence[Settlement], now: float) -> list[Any]:
         """End leases; return the tags that were stale."""
@@ -262,17 +262,20 @@ class Settling:
         # Parts that come from different processes have copies of the same message.
         known = part.group, part.body.id
         if known not in self._bodies:
-            packed = b"" if self._is_kept(part) else pack_message(part.body)
+            packed = b"" if self._is_kept(part.group, now) else pack_message(part.body)
             self._bodies[known] = _Body(self._publish(part.body, now), packed)
         return self._bodies[known]
 
-    def _is_kept(self, part: Part) -> bool:
-        """Tell whether the store has been given a body of this group; where it may matter most it is given again."""
-        kept = self._kept.pop(part.group, False)
-        self._kept[part.group] = True
+    def _is_kept(self, group: str, now: float) -> bool:
+        """Tell whether the store has been given a body of this group lately; if not, it is given one now."""
+        given = self._kept.get(group)
+        if given is not None and now - given < _KEPT_FOR:
+            return True
+        self._kept.pop(group, None)
+        self._kept[group] = now
         if len(self._kept) > _MOST_KEPT:
             del self._kept[next(iter(self._kept))]
-        return kept and part.size is not None
+        return False
 
 
 def _words(batch: Sequence[_Item]) -> list[Any]:
