@@ -128,7 +128,7 @@ def join_message(app: Any, place: Place) -> Message:
         known=place.task if place.task in app.tasks else "",
     )
     if len(kept) >= _MOST_KEPT:
-        kept.pop(next(iter(kept)), None)
+        kept.clear()
     kept[place.group] = (place.chord, message)
     return message
 

@@ -50,17 +50,27 @@ class _ChildMeta(_Meta, gc=False):
     parent_id: str
 
 
+class _MemberMeta(_Meta, gc=False):
+    group_id: str
+
+
+class _ChildMemberMeta(_ChildMeta, gc=False):
+    group_id: str
+
+
 _write = msgspec.json.Encoder().encode
 
 
 def _quick(task_id: str, result: Any, now: float, request: Any) -> bytes | None:
     """The meta of a success without trimmings; None where it has to be written the long way."""
-    if not json_types.is_plain(result) or request.group is not None:
+    if not json_types.is_plain(result):
         return None
-    parent = request.parent_id
+    parent, group = request.parent_id, request.group
     fields = (states.SUCCESS, result, None, (), iso(now), task_id)
     try:
-        return _write(_Meta(*fields) if parent is None else _ChildMeta(*fields, parent))
+        if group is None:
+            return _write(_Meta(*fields) if parent is None else _ChildMeta(*fields, parent))
+        return _write(_MemberMeta(*fields, group) if parent is None else _ChildMemberMeta(*fields, parent, group))
     except (UnicodeEncodeError, ValueError):
         return None
 
