@@ -176,9 +176,3 @@ def test_importing_umbel_loads_no_part_of_it() -> None:
     code = "import sys, umbel; print([n for n in sys.modules if n.startswith('umbel.')])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-
-
-@pytest.mark.parametrize("name", ["chain", "group", "chord", "chunks"])
-def test_canvas_names_say_that_they_come_later(name: str) -> None:
-    with pytest.raises(NotSupportedError, match="canvas"):
-        getattr(umbel, name)()

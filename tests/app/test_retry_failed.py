@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.app.execution_kit import KitApp, MiniWorker, make_app
+from tests.app.execution_kit import KitApp, MiniWorker, job_of, make_app
 from umbel import chain, chord, group
 from umbel.core.errors import TaskError
+from umbel.core.message import End, Settlement
 
 
 @pytest.fixture(params=["sqlite embedded", "sqlite stored", "memory embedded"])
@@ -186,6 +187,40 @@ def test_what_cannot_run_again_is_said_and_nothing_is_changed(app: Any, worker: 
     with pytest.raises(TaskError, match=f"{revoked.parent[0].id}, which the header of a chord needs, was revoked"):
         revoked.retry_failed()
     assert [one.state for one in (revoked, *revoked.parent)] == ["FAILURE", "REVOKED", "FAILURE", "SUCCESS"]
+
+
+def test_what_was_to_run_until_a_time_that_is_over_is_not_sent_again(app: Any, worker: MiniWorker) -> None:
+    add, total, may = parts(app)
+    over = time.time() + 1.2
+    result = ran(worker, chord([may.s("x").set(expires=1.0), add.s(1)], total.s()))
+    while time.time() < over:
+        time.sleep(0.01)
+    with pytest.raises(TaskError, match="a time that is over"):
+        result.retry_failed()
+
+
+def test_a_join_that_was_cut_off_after_it_closed_its_header_fails_the_body_all_the_same(
+    app: Any, worker: MiniWorker
+) -> None:
+    add, total, may = parts(app)
+    result = chord([chord([may.s("x"), add.s(1)], total.s()), add.s(2)], total.s()).apply_async()
+    while True:
+        (first, *rest) = worker.lease()
+        for delivery in rest:
+            settled = Settlement(delivery.tag, delivery.token, End.RELEASE)
+            app.broker.settle("mini", [settled], worker.clock.now())
+        report = worker.runner.run(job_of(first))
+        if first.task == "umbel.join":
+            break
+        worker.commit(first, report)
+    again = worker.runner.run(job_of(first))
+    assert (again.publish, again.parts) == (report.publish, report.parts)
+    assert len(again.parts) == 1
+    worker.commit(first, again)
+    worker.drain()
+    assert result.state == "FAILURE"
+    assert len(repaired(app, worker, result)) == 1
+    assert result.get(timeout=5) == [["x", 1], 2]
 
 
 def test_a_client_that_died_on_the_way_can_be_followed_by_another(

@@ -13,10 +13,12 @@ from umbel.app.following import all_doomed
 from umbel.app.kept import KeptGroup, KeptTask
 from umbel.app.parts import decode_part
 from umbel.app.result_graph import build_graph, is_set
-from umbel.core import states
+from umbel.core import protocol, states
 from umbel.core.errors import NotSupportedError, TaskError
 from umbel.core.flow.stubs import RESUME
+from umbel.core.limits import DEFAULT_LIMITS
 from umbel.core.message import Message, Part
+from umbel.core.protocol import Quarantined
 
 __all__ = ["retry_failed"]
 
@@ -174,7 +176,12 @@ def _nothing(app: Any, ids: list[str]) -> str:
 
 
 def _unable(app: Any, found: _Found) -> str:
-    """Say why a header could not complete although its failed members run again; "" where it can."""
+    """Say why something would fail again, or a header not complete, although what failed runs again; "": nothing."""
+    now = time.time()
+    for one in found.tasks.values():
+        head = protocol.read_head(one.message.head, DEFAULT_LIMITS)
+        if isinstance(head, Quarantined) or (head.expires is not None and head.expires <= now):
+            return f"{one.message.id} was to run until a time that is over (expires): send it anew"
     again = found.tasks.keys() | found.doomed
     for group in found.groups.values():
         for member in _failed_members(app, group):
