@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import tracemalloc
 from typing import Any
@@ -12,7 +13,7 @@ from tests.app.canvas.canvas_kit import Kit
 from umbel import chain, chord, group
 from umbel.app.canvas.publishing import load, messages
 from umbel.app.signals import after_task_publish, before_task_publish
-from umbel.core.errors import NotSupportedError
+from umbel.core.errors import EncodeError, NotSupportedError
 from umbel.core.flow.stubs import is_stub
 
 
@@ -91,6 +92,27 @@ def test_progress_is_shown_where_it_is_asked_for(kit: Kit, capsys: pytest.Captur
     assert "1,500 sent" in capsys.readouterr().err
     group(kit.add.s(n, n) for n in range(1500)).apply_async()
     assert capsys.readouterr().err == ""
+
+
+def test_coroutines_send_workflows_too(kit: Kit) -> None:
+    async def send() -> list[Any]:
+        grouped = await group(kit.add.s(1, 1), kit.add.s(2, 2)).aapply_async()
+        single = await kit.add.s(1, 1).adelay()
+        return [grouped, single]
+
+    grouped, single = asyncio.run(send())
+    kit.worker.drain()
+    assert grouped.get(timeout=5) == [2, 4]
+    assert single.get(timeout=5) == 2
+
+
+def test_a_chord_whose_members_are_known_is_stored_in_one_transaction_or_not_at_all(kit: Kit) -> None:
+    for bad in (kit.add.s(1, object()), kit.add.s(1, object()).set(retry=True)):
+        with pytest.raises(EncodeError):
+            chord([*(kit.add.s(n, n) for n in range(2500)), bad], kit.total.s()).apply_async()
+        assert kit.waiting() == []
+    chord([kit.add.s(n, n) for n in range(2500)], kit.total.s()).apply_async()
+    assert kit.app.broker.depth(["celery"], 0.0)["celery"].ready == 2500
 
 
 def test_signals_hear_of_every_message(kit: Kit) -> None:

@@ -162,7 +162,9 @@ def test_error_callbacks_of_a_chord_reach_its_header_where_that_is_set(kit: Kit)
     made.link_error(kit.note.si("error"))
     made.apply_async()
     kit.worker.drain()
-    assert kit.ran == ["('error',)"] * 2
+    chord([kit.fail.s(), kit.add.s(1, 1)], kit.total.s()).apply_async(link_error=kit.note.si("given"))
+    kit.worker.drain()
+    assert kit.ran == ["('error',)"] * 2 + ["('given',)"] * 2
 
 
 def test_a_chain_of_ten_thousand_is_put_together_frozen_and_sent(kit: Kit) -> None:

@@ -24,7 +24,7 @@ __all__ = ["PlainMembers", "build_many", "plain_calls", "plain_task"]
 PlainCall = tuple[Sequence[Any], Mapping[str, Any]]
 
 
-def build_many(app: Any, calls: list[Call]) -> list[tuple[Message, Any]]:
+def build_many(app: Any, calls: Sequence[Call]) -> list[tuple[Message, Any]]:
     """Return the message of each call, with what its publish signals are to be told; None where nobody listens.
 
     Raises TypeError for arguments that do not fit the task, as sending one task does.
@@ -78,7 +78,12 @@ class PlainMembers:
             return None
         plan: Plan
         plan, own = self._app.client.plan(self._task, sig["args"], sig["kwargs"], options)
-        return None if own or plan.options.expires is not None or plan.template is None else plan
+        if own or plan.options.expires is not None:
+            return None
+        if plan.template is None:
+            shared = plan.options
+            plan.template_for(encode_body((), {}, serializer=shared.serializer, compression=shared.compression))
+        return plan
 
     def messages(self, plan: Plan, calls: Sequence[PlainCall], first: int) -> list[Message]:
         """Return the messages of calls, which are the members from index `first` on."""

@@ -11,7 +11,7 @@ from umbel.app.canvas.grouping import Stream, group
 from umbel.app.signature import Signature
 from umbel.app.stamps import StampingVisitor, with_stamps
 from umbel.core.errors import CPendingDeprecationWarning
-from umbel.core.flow.combining import with_id
+from umbel.core.flow.combining import with_errbacks, with_id
 from umbel.core.flow.shape import Kind, chain_of, kind_of, list_of, tasks_of
 from umbel.core.flow.shape import header_group as header_group_of
 
@@ -111,13 +111,16 @@ class chord(Composite):  # noqa: N801 - Celery's public name
         if body is None:
             raise TypeError("a chord needs a body: chord(header)(body)")
         task_id = options.get("task_id")
-        own = dict(sig["options"])
+        own, whole = dict(sig["options"]), {**sig["kwargs"], "body": body}
         if task_id is not None:
             # Of a call it is the id of the body; among the chord's own options that of the header.
             own.pop("task_id")
             own.update({"task_id": self.options["task_id"]} if "task_id" in self.options else {})
-            body = with_id(body, task_id)
-        return {**sig, "kwargs": {**sig["kwargs"], "body": body}, "options": own}, given, named
+            whole["body"] = with_id(body, task_id)
+        errbacks = [{**each, "immutable": True} for each in list_of(own.get("link_error"))]
+        if errbacks and self.app.conf.task_allow_error_cb_on_chord_header:
+            whole["header"] = [with_errbacks(task, errbacks) for task in self.tasks]
+        return {**sig, "kwargs": whole, "options": own}, given, named
 
     def _take(self, frozen: Mapping[str, Any]) -> None:
         first, *rest = list_of(tasks_of(frozen)) if kind_of(frozen) is Kind.CHAIN else [frozen]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
 from typing import Any
 
 from umbel.app.canvas.bulk import build_many
@@ -33,27 +32,41 @@ class Sender:
         self.app = app
         self._progress = progress
 
-    def send(self, calls: Sequence[Call]) -> None:
-        """Send calls, a thousand in a step."""
-        rest = iter(calls)
-        while chunk := list(islice(rest, CHUNK)):
-            built = build_many(self.app, chunk)
-            self.publish([message for message, _ in built], chunk[0].options)
-            for message, told in built:
-                if told is not None:
-                    announce_sent(message, told)
+    def send(
+        self,
+        calls: Sequence[Call],
+        *,
+        pieces: dict[str, bytes] | None = None,
+        sizes: Mapping[str, int] | None = None,
+    ) -> None:
+        """Send calls, all of which are built before anything is stored; first the pieces and sizes that go with them.
+
+        A header is announced before its members are sent, so that nothing of it can be missed.
+        """
+        built = build_many(self.app, calls)
+        self.keep(pieces or {})
+        self.expect(sizes or {})
+        self.publish([message for message, _ in built], calls[0].options if calls else None)
+        for message, told in built:
+            if told is not None:
+                announce_sent(message, told)
 
     def publish(self, messages: list[Message], options: Mapping[str, Any] | None = None) -> None:
-        """Store messages in one step."""
+        """Store messages: all in one step where a step is a transaction, so that they are sent or not whenever this
+        process dies; elsewhere a thousand at a time.
+        """
         given = options or {}
-        self.app.client.send(messages, retry=given.get("retry"), policy=given.get("retry_policy"))
-        self._progress.add(len(messages))
+        step = max(1, len(messages)) if self.app.engine.atomic is not None else CHUNK
+        for first in range(0, len(messages), step):
+            chunk = messages[first : first + step]
+            self.app.client.send(chunk, retry=given.get("retry"), policy=given.get("retry_policy"))
+            self._progress.add(len(chunk))
 
     def keep(self, pieces: dict[str, bytes]) -> None:
         """Put pieces into the store."""
         keep(self.app, pieces)
 
-    def expect(self, sizes: dict[str, int]) -> None:
+    def expect(self, sizes: Mapping[str, int]) -> None:
         """Tell the store the sizes of headers. A header that is complete already goes on."""
         if not sizes:
             return

@@ -64,10 +64,7 @@ def _send(
     shrunk, pieces = small(app, frozen, new_id)
     first: list[Call | Opened] = list(start(shrunk, args, kwargs, handed))
     calls = [one for one in first if isinstance(one, Call)]
+    sizes = {one.group: one.size for one in first if isinstance(one, Opened)}
     with Progress(len(calls), progress) as shown:
-        sender = Sender(app, shown)
-        sender.keep(pieces)
-        # Announced before its members are sent, so that nothing of a header can be missed.
-        sender.expect({one.group: one.size for one in first if isinstance(one, Opened)})
-        sender.send(calls)
+        Sender(app, shown).send(calls, pieces=pieces, sizes=sizes)
     return results_of(app, frozen)

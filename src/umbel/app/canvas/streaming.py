@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
@@ -43,14 +44,19 @@ class _Members:
         self._options = handed_down(group["options"])
         self.id: str = group["options"].get("task_id") or new_id()
         self.body: Sig | None = None
+        #: Size of a header that is known before it is sent.
+        self.announced: int | None = None
         self.results = Collected(self._app)
         self.size = 0
         self._plain: PlainMembers | None = None
 
     def send(self) -> None:
         """Send all."""
-        rest = iter(tasks_of(self._group))
-        while chunk := list(islice(rest, CHUNK)):
+        tasks = tasks_of(self._group)
+        rest = iter(tasks)
+        # A chord that is known as a whole is built as a whole, so that nothing of a wrong one is sent.
+        step = CHUNK if self.body is None or isinstance(tasks, Iterator) else sys.maxsize
+        while chunk := list(islice(rest, step)):
             if not self._send_plain(chunk):
                 self._send_each(chunk)
 
@@ -64,6 +70,8 @@ class _Members:
         if plan is None:
             return False
         messages = self._plain.messages(plan, plain_calls(chunk, self._args, self._kwargs), self.size)
+        if self.announced is not None:
+            self._sender.expect({self.id: self.announced})
         self._sender.publish(messages)
         self.results.add_plain(plan, [message.id for message in messages])
         self.size += len(messages)
@@ -81,9 +89,10 @@ class _Members:
             frozen = [attach(member, self.body, self.id) for member in frozen]
         shrunk, pieces = small(self._app, group_of(frozen, {"task_id": self.id}), new_id)
         found: list[Call | Opened] = list(start(shrunk, self._args, self._kwargs, self._handed))
-        self._sender.keep(pieces)
-        self._sender.expect({one.group: one.size for one in found if isinstance(one, Opened)})
-        self._sender.send([one for one in found if isinstance(one, Call)])
+        sizes = {one.group: one.size for one in found if isinstance(one, Opened)}
+        if self.announced is not None:
+            sizes[self.id] = self.announced
+        self._sender.send([one for one in found if isinstance(one, Call)], pieces=pieces, sizes=sizes)
 
 
 def stream_group(
@@ -129,13 +138,11 @@ def stream_chord(
             sender, {**header, "options": {**header["options"], "task_id": group_id}}, args, kwargs, handed
         )
         members.body = following
-        if not isinstance(tasks, Iterator):
-            # Announced before, so that nothing can be missed.
-            sender.expect({group_id: len(tasks)})
+        members.announced = None if isinstance(tasks, Iterator) else len(tasks)
         members.send()
         if not members.size:
             sender.send([one for one in start(following, ([],), {}, handed) if isinstance(one, Call)])
-        elif isinstance(tasks, Iterator):
+        elif members.announced is None:
             sender.expect({group_id: members.size})
     return results_of(app, whole, members.results.group(group_id))
 

@@ -24,7 +24,17 @@ from umbel.core.flow.shape import (
     tasks_of,
 )
 
-__all__ = ["handed_down", "members", "spread_chain", "spread_chord", "steps", "with_id", "with_links", "with_options"]
+__all__ = [
+    "handed_down",
+    "members",
+    "spread_chain",
+    "spread_chord",
+    "steps",
+    "with_errbacks",
+    "with_id",
+    "with_links",
+    "with_options",
+]
 
 #: Options of a whole that say who it is, and are not handed down to its parts.
 _OWN = frozenset({"task_id", "group_id", "group_index", "chord", "root_id", "parent_id", "reply_to"})
@@ -116,7 +126,7 @@ def spread_chain(chain: Sig) -> list[Sig]:
     if not parts or not options:
         return parts
     if options.get("link_error"):
-        parts = [_with_errbacks(part, options["link_error"]) for part in parts]
+        parts = [with_errbacks(part, options["link_error"]) for part in parts]
     if options.get("link"):
         parts[-1] = with_links(parts[-1], options["link"])
     if options.get("task_id"):
@@ -163,7 +173,7 @@ def spread_chord(chord: Sig) -> tuple[dict[str, Any], Sig | None]:
         both = {name: value for name, value in options.items() if name not in _DELAYS}
         body = with_options(body, both) if both else body
         body = with_links(body, links["link"]) if links.get("link") else body
-        body = _with_errbacks(body, links["link_error"]) if links.get("link_error") else body
+        body = with_errbacks(body, links["link_error"]) if links.get("link_error") else body
     if options:
         group["options"] = {**group["options"], **options}
     return group, body
@@ -185,7 +195,8 @@ def with_links(sig: Sig, links: Any) -> dict[str, Any]:
     return _changed(sig, "link", list_of(links), last=True)
 
 
-def _with_errbacks(sig: Sig, errbacks: Any) -> dict[str, Any]:
+def with_errbacks(sig: Sig, errbacks: Any) -> dict[str, Any]:
+    """Return a copy that calls `errbacks` after a failure: every step of a chain, every member of a group, a body."""
     return _changed(sig, "link_error", list_of(errbacks), last=False)
 
 

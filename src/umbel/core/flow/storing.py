@@ -11,9 +11,9 @@ from typing import Any
 
 from umbel.core import json_types
 from umbel.core.errors import EncodeError
-from umbel.core.flow.shape import Kind, Sig, body_of, chain_of, header_group, kind_of, list_of, tasks_of
+from umbel.core.flow.shape import Kind, Sig, body_of, chain_of, header_group, kind_of, leaves, list_of, tasks_of
 from umbel.core.flow.starting import attach, waiting_body
-from umbel.core.flow.stubs import is_stub, make_stub, stub_key
+from umbel.core.flow.stubs import is_stub, leaf_count, make_stub, stub_key, telling
 
 __all__ = ["is_stub", "shrink", "stub_key", "unpack"]
 
@@ -102,7 +102,8 @@ class _Shrinker:
         tasks = tasks_of(group)
         following: list[Sig] = [body, *rest]
         if self._worth(following, _calls(tasks)):
-            body, rest = self.store(following), []
+            stub = self.store(following)
+            body, rest = telling(stub, self.queue) if _needs_telling(chain_of(following)) else stub, []
         whole = waiting_body([body, *rest])
         header = {
             **group,
@@ -156,6 +157,15 @@ class _Shrinker:
 
 def _size(value: Any) -> int:
     return len(json_types.dumps(value, _DEEPEST))
+
+
+def _needs_telling(body: Sig) -> bool:
+    """Tell whether the failure of a body ends more than its last task: errbacks, a group, or a chord around it."""
+    if leaf_count(body) > 1 or any(leaf["options"].get("chord") for leaf in leaves(body)):
+        return True
+    while kind_of(body) is Kind.CHAIN:
+        body = list_of(tasks_of(body))[0]
+    return bool(body["options"].get("link_error"))
 
 
 def _has_stubs_in_header(step: Sig) -> bool:

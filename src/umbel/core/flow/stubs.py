@@ -10,10 +10,12 @@ from typing import Any
 
 from umbel.core.flow.shape import Sig, leaves, result_id
 
-__all__ = ["RESUME", "is_stub", "leaf_count", "make_stub", "stub_key", "trimmed"]
+__all__ = ["FAIL_PIECE", "RESUME", "is_stub", "leaf_count", "make_stub", "stub_key", "telling", "trimmed"]
 
 #: Name of the task that a stub is. Its last argument is the key of the piece; values come in front of it.
 RESUME = "umbel.resume"
+#: Name of the task that ends what a stub stands for, given the id of the stub and the key of the piece.
+FAIL_PIECE = "umbel.fail_piece"
 
 
 def make_stub(sig: Sig, key: str, queue: str) -> dict[str, Any]:
@@ -38,6 +40,19 @@ def make_stub(sig: Sig, key: str, queue: str) -> dict[str, Any]:
         "immutable": False,
     }
     return stub if count == 1 else {**stub, "leaves": count}
+
+
+def telling(stub: Sig, queue: str) -> dict[str, Any]:
+    """Return the stub of a body with an errback, by which a worker that does not know stubs tells one that does."""
+    errback = {
+        "task": FAIL_PIECE,
+        "args": [stub_key(stub)],
+        "kwargs": {},
+        "options": {"queue": queue},
+        "subtask_type": None,
+        "immutable": False,
+    }
+    return {**stub, "options": {**stub["options"], "link_error": [errback]}}
 
 
 def leaf_count(sig: Sig) -> int:
