@@ -18,7 +18,7 @@ from umbel.app.flow_queue import derived_id, flow_message
 from umbel.app.following import Source, all_doomed, follow, full
 from umbel.app.handover import HandedOver
 from umbel.app.kept import keep_group, kept_groups
-from umbel.app.parts import content_type_of, decode_part
+from umbel.app.parts import content_type_of, decode_part, values_of
 from umbel.app.records import record_of
 from umbel.app.replacing import renewed
 from umbel.app.settlement import call_errbacks, failed_parts
@@ -27,6 +27,7 @@ from umbel.core import states
 from umbel.core.errors import ChordError, OperationalError
 from umbel.core.flow.dooming import Doomed
 from umbel.core.flow.shape import Kind, Sig, kind_of, list_of, tasks_of
+from umbel.core.flow.stubs import FAIL_PIECE
 from umbel.core.message import End, Message
 
 __all__ = ["FLOW_TASKS", "FlowTask"]
@@ -37,6 +38,8 @@ logger = logging.getLogger("celery.worker")
 _PAUSE = 1.0
 #: How long one of another app is left to others before this worker may look at it again (seconds).
 _OFFER = 0.2
+#: How often the failure of a stub is looked for before the piece fails without it.
+_LOOKS = 50
 #: How long a group that is over is known to be where results do not expire (seconds).
 _CLOSED = 86400.0
 
@@ -119,7 +122,8 @@ class Join(FlowTask):
             if failed is None and self._was_sent(chord):
                 return HandedOver("the body has run", [self._forget(group)], quiet=True)
             if failed is None:
-                return self._send(group, chord, [one.value for one in ended], ended[-1].id if ended else None)
+                values = values_of(ended, self.app.store.saved_group(group, time.time()))
+                return self._send(group, chord, values, ended[-1].id if ended else None)
             error = ChordError(f"Dependency {failed.id} raised {failed.value!r}")
         except OperationalError:
             raise
@@ -172,12 +176,18 @@ def _expires(app: Any, now: float) -> float:
 def _fail_body(
     task: FlowTask, group: str, chord: Mapping[str, Any], error: ChordError, *, errbacks: bool
 ) -> HandedOver:
-    """End the body of a chord and all that follows it."""
+    """End the body of a chord whose header has failed, and all that follows it."""
+    found = all_doomed(task.app, [full(chord)])
+    _close(task.app, group, found, time.time())
+    return _end(task, group, chord, error, found, errbacks=errbacks)
+
+
+def _end(
+    task: FlowTask, group: str, chord: Mapping[str, Any], error: BaseException, found: Doomed, *, errbacks: bool
+) -> HandedOver:
+    """Store the failure of all that was found, call the errbacks of the body, and tell the chords around it."""
     app, request = task.app, task.request
-    found = all_doomed(app, [full(chord)])
-    now = time.time()
-    _close(app, group, found, now)
-    _store_failures(app, found.ids, error, None, now)
+    _store_failures(app, found.ids, error, None, time.time())
     publish = []
     if errbacks:
         for one in _failing(app, full(chord)):
@@ -307,4 +317,33 @@ _STUB: dict[str, Any] = {
 }
 
 
-FLOW_TASKS: tuple[type[FlowTask], ...] = (Join, Forget, Fail, Resume)
+class FailPiece(FlowTask):
+    """A Celery worker has failed the body of a chord that it knows by its stub: ends what the stub stands for."""
+
+    name = FAIL_PIECE
+
+    def run(self, task_id: str, key: str, *, origin: Any = None) -> None:  # type: ignore[override]
+        """Do the work; one that takes two arguments is called as a task."""
+        super().run(task_id, key, origin=origin)
+
+    def go(self, *args: Any) -> None:
+        """Give the failure that is stored under the stub's id to all tasks of the piece, and to those who wait."""
+        task_id, key = args
+        error = self._error(task_id)
+        piece, following = load(self.app, {**_STUB, "args": [key]})
+        found = all_doomed(self.app, [piece, *([] if following is None else [following])])
+        raise _end(self, task_id, piece, error, found, errbacks=True)
+
+    def _error(self, task_id: str) -> BaseException:
+        failed = self.app.AsyncResult(task_id)
+        if failed.state in states.PROPAGATE_STATES and isinstance(failed.result, BaseException):
+            return failed.result
+        job = self.request._job
+        if job is not None and job.token < _LOOKS:
+            # Celery calls errbacks before it stores the failure.
+            due = time.time() + _OFFER
+            raise HandedOver("the failure is not stored yet", end=End.REQUEUE, due=due, quiet=True)
+        return ChordError("the header of the chord failed")
+
+
+FLOW_TASKS: tuple[type[FlowTask], ...] = (Join, Forget, Fail, Resume, FailPiece)

@@ -6,9 +6,11 @@ in `umbel.app.flow_tasks`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+import msgspec
 
 from umbel.app import exceptions_io
 from umbel.app.canvas.publishing import keeps_plans
@@ -28,6 +30,7 @@ __all__ = [
     "place_of",
     "part_of",
     "serializer_of",
+    "values_of",
 ]
 
 _COMPRESSED = b"\x00celery-compressed\x00"
@@ -191,3 +194,26 @@ def decode_part(conf: Any, data: bytes) -> Ended:
     if state in states.EXCEPTION_STATES and value is not None:
         value = exceptions_io.from_dict(value)
     return Ended(str(task_id), str(state), value)
+
+
+def values_of(ended: Sequence[Ended], saved: bytes | None) -> list[Any]:
+    """Return the values of a header, which a body is given.
+
+    `saved` is what Celery's producers keep (`GroupResult.save`) of a header that has groups within: the values of such
+    a group are a list of their own. Members that were added later come last.
+    """
+    flat = [one.value for one in ended]
+    if saved is None:
+        return flat
+    values = {one.id: one.value for one in ended}
+    try:
+        _, members = msgspec.json.decode(saved)["result"]
+        shaped = [_value_at(member, values) for member in members]
+    except (msgspec.MsgspecError, KeyError, TypeError, ValueError):
+        return flat
+    return [*shaped, *values.values()]
+
+
+def _value_at(described: Any, values: dict[str, Any]) -> Any:
+    (task_id, _), members = described
+    return values.pop(task_id) if members is None else [_value_at(member, values) for member in members]

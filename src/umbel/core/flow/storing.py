@@ -163,8 +163,8 @@ def _needs_telling(body: Sig) -> bool:
     """Tell whether the failure of a body ends more than its last task: errbacks, a group, or a chord around it."""
     if leaf_count(body) > 1 or any(leaf["options"].get("chord") for leaf in leaves(body)):
         return True
-    while kind_of(body) is Kind.CHAIN:
-        body = list_of(tasks_of(body))[0]
+    while kind_of(body) is Kind.CHAIN and (steps := list_of(tasks_of(body))):
+        body = steps[0]
     return bool(body["options"].get("link_error"))
 
 
