@@ -11,6 +11,7 @@ import pytest
 
 from tests.app.execution_kit import KitApp, MiniWorker, job_of, make_app
 from umbel import chain, chord, group
+from umbel.app import kept
 from umbel.core.errors import TaskError
 from umbel.core.message import End, Settlement
 
@@ -101,6 +102,17 @@ def test_a_chord_completes_with_the_members_that_ended_well(app: Any, worker: Mi
     assert repaired(app, worker, result) == [result.parent.parent[0].id, result.parent.parent[2].id]
     assert result.get(timeout=5) == ["x", 1, "y", 2]
     assert result.parent.parent.get(timeout=5) == ["x", 1, "y", 2]
+
+
+def test_a_header_may_have_more_values_than_one_piece_holds(
+    app: Any, worker: MiniWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add, total, may = parts(app)
+    monkeypatch.setattr(kept, "_BLOCK", 200)
+    result = ran(worker, chord([*(add.s(n) for n in range(20)), may.s("x")], total.s()))
+    assert repaired(app, worker, result) == [result.parent[20].id]
+    assert result.get(timeout=5) == [*range(20), "x"]
+    assert kept.kept_groups(app, [result.parent.id]) == {}
 
 
 def test_a_body_that_failed_runs_again_with_the_values_of_the_header(app: Any, worker: MiniWorker) -> None:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -33,6 +33,8 @@ __all__ = [
 ]
 
 logger = logging.getLogger("celery.worker")
+
+_T = TypeVar("_T")
 
 _TASK, _GROUP, _BEGUN = "failed.task.", "failed.group.", "failed.begun."
 #: Bytes of payloads in one piece, about.
@@ -139,14 +141,7 @@ def keep_group(app: Any, group: str, payloads: Sequence[bytes], took: Doomed) ->
     now = time.time()
     expires = _until(app, now)
     grown = app.store.grow(group, 0, now) - GROWN
-    blocks: list[list[bytes]] = [[]]
-    size = 0
-    for payload in payloads:
-        if size > _BLOCK:
-            blocks.append([])
-            size = 0
-        blocks[-1].append(payload)
-        size += len(payload)
+    blocks = list(_blocks(payloads, len))
     for place, block in enumerate(blocks):
         app.store.put_plans({f"{_GROUP}{group}.{place}": _pack(block)}, now, expires)
     kept = KeptGroup(
@@ -173,7 +168,22 @@ def reopen(app: Any, group: str, kept: KeptGroup, parts: Collection[Part]) -> No
     if kept.grown:
         store.grow(group, kept.grown, now)
     store.expect({group: kept.size}, now)
-    store.join(list(parts), now)
+    for block in _blocks(parts, lambda part: len(part.payload)):
+        store.join(block, now)
+
+
+def _blocks(items: Iterable[_T], size_of: Callable[[_T], int]) -> Iterator[list[_T]]:
+    """Yield the items in lists of about `_BLOCK` bytes, none longer than `_CHUNK`."""
+    block: list[_T] = []
+    size = 0
+    for item in items:
+        if block and (size + size_of(item) > _BLOCK or len(block) == _CHUNK):
+            yield block
+            block, size = [], 0
+        block.append(item)
+        size += size_of(item)
+    if block:
+        yield block
 
 
 def index_of(kept: KeptGroup, place: int) -> int:

@@ -31,7 +31,7 @@ ROWS: tuple[Setting, ...] = (
         "CELERY_TASK_RESULT_EXPIRES CELERY_RESULT_EXPIRES",
         Kind.SECONDS,
         timedelta(days=1),
-        "How long a result is kept; None or 0 keeps it for ever.",
+        "How long a result is kept, and what `retry_failed` goes on from; None or 0 keeps them for ever.",
         optional=True,
         minimum=0,
     ),
