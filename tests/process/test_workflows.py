@@ -202,6 +202,17 @@ def test_a_chord_hears_of_a_member_that_never_began(flow_lab: Lab, how: str) -> 
     assert starts(lab, member) == 0
 
 
+def test_rabbitmq_does_not_drop_an_expired_member_without_a_word(rabbit_lab: Lab) -> None:
+    lab = rabbit_lab
+    header = [task(lab, "flow.value", 0), task(lab, "flow.value", 1, expires=0.3)]
+    result = chord(header, body(lab)).apply_async()
+    errbacks = task(lab, "flow.value", 2, expires=0.3).on_error(lab.app.tasks["flow.errback"].s()).apply_async()
+    time.sleep(1.0)
+    lab.worker(ready=False)
+    check_failed(lab, result, "expired")
+    wait(lambda: lab.journal.ids("errback") == [errbacks.id], 10, "the errback")
+
+
 def test_a_revoked_member_never_runs_even_when_its_worker_was_killed(flow_lab: Lab) -> None:
     lab = flow_lab
     member = new_id()

@@ -27,6 +27,7 @@ from umbel.engine.clock import SYSTEM_CLOCK, Clock
 __all__ = ["Client", "Plan", "set_parent"]
 
 _EMBED = ("chain", "chord")
+_FOLLOWERS = (*_EMBED, "link", "link_error")
 _NOTHING: Mapping[str, Any] = {}
 #: What a queue's first declaration says of it.
 _DESCRIPTION = ("expires", "message_ttl", "max_length", "max_length_bytes", "max_priority", "queue_arguments")
@@ -251,7 +252,8 @@ class Client:
     def _expiration(self, message: Message, call: Mapping[str, Any]) -> str | None:
         if call.get("expiration") is not None:
             return str(int(float(call["expiration"]) * 1000))
-        if not message.expires:
+        if not message.expires or any(call.get(name) for name in _FOLLOWERS):
+            # RabbitMQ drops what has expired without a word. Where others wait for it, a worker has to tell them.
             return None
         return str(max(0, round((message.expires - self._clock.now()) * 1000)))
 
