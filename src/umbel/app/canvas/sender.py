@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from umbel.app.canvas.bulk import build_many
@@ -12,7 +12,7 @@ from umbel.app.canvas.publishing import keep, keeps_plans, tried
 from umbel.app.publish_signals import announce_sent
 from umbel.core.errors import NotSupportedError
 from umbel.core.flow.shape import Kind, Sig, kind_of, tasks_of
-from umbel.core.flow.starting import Call
+from umbel.core.flow.starting import Call, Opened
 from umbel.core.message import Message
 
 __all__ = ["CHUNK", "ChordNotSupported", "Sender", "check_chords", "has_chord"]
@@ -32,10 +32,9 @@ class Sender:
         self.app = app
         self._progress = progress
 
-    def send(
+    def start(
         self,
-        calls: Sequence[Call],
-        *,
+        found: Iterable[Call | Opened],
         pieces: dict[str, bytes] | None = None,
         sizes: Mapping[str, int] | None = None,
     ) -> None:
@@ -43,9 +42,16 @@ class Sender:
 
         A header is announced before its members are sent, so that nothing of it can be missed.
         """
+        calls: list[Call] = []
+        opened = dict(sizes or {})
+        for one in found:
+            if isinstance(one, Opened):
+                opened[one.group] = one.size
+            else:
+                calls.append(one)
         built = build_many(self.app, calls)
         self.keep(pieces or {})
-        self.expect(sizes or {})
+        self.expect(opened)
         self.publish([message for message, _ in built], calls[0].options if calls else None)
         for message, told in built:
             if told is not None:

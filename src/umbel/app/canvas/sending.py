@@ -14,8 +14,8 @@ from umbel.app.canvas.streaming import can_stream, stream_chord, stream_group
 from umbel.app.ids import new_id
 from umbel.core.flow.combining import steps
 from umbel.core.flow.freezing import freeze
-from umbel.core.flow.shape import Kind, Sig, chain_of, expand, is_empty, kind_of
-from umbel.core.flow.starting import Call, Opened, start
+from umbel.core.flow.shape import Kind, Sig, chain_of, expand, header_group, is_empty, kind_of, list_of, tasks_of
+from umbel.core.flow.starting import start
 
 __all__ = ["send"]
 
@@ -62,9 +62,12 @@ def _send(
         return stream_chord(app, found, args, kwargs, handed, progress)
     frozen = freeze(chain_of(found), new_id)
     shrunk, pieces = small(app, frozen, new_id)
-    first: list[Call | Opened] = list(start(shrunk, args, kwargs, handed))
-    calls = [one for one in first if isinstance(one, Call)]
-    sizes = {one.group: one.size for one in first if isinstance(one, Opened)}
-    with Progress(len(calls), progress) as shown:
-        Sender(app, shown).send(calls, pieces=pieces, sizes=sizes)
+    with Progress(_length(frozen), progress) as shown:
+        Sender(app, shown).start(start(shrunk, args, kwargs, handed), pieces)
     return results_of(app, frozen)
+
+
+def _length(frozen: Sig) -> int | None:
+    """How many messages are sent, where that is plain to see."""
+    first = list_of(tasks_of(frozen))[0] if kind_of(frozen) is Kind.CHAIN else frozen
+    return len(list_of(tasks_of(header_group(first)))) if kind_of(first) is Kind.CHORD else 1

@@ -17,7 +17,7 @@ from umbel.app.ids import new_id
 from umbel.core.flow.combining import handed_down, spread_chord
 from umbel.core.flow.freezing import freeze, frozen_members
 from umbel.core.flow.shape import Kind, Sig, chain_of, chord_of, group_of, kind_of, list_of, tasks_of
-from umbel.core.flow.starting import Call, Opened, attach, start, waiting_body
+from umbel.core.flow.starting import attach, start, waiting_body
 from umbel.core.flow.stubs import leaf_count
 
 __all__ = ["can_stream", "stream_chord", "stream_group"]
@@ -88,11 +88,8 @@ class _Members:
         if self.body is not None:
             frozen = [attach(member, self.body, self.id) for member in frozen]
         shrunk, pieces = small(self._app, group_of(frozen, {"task_id": self.id}), new_id)
-        found: list[Call | Opened] = list(start(shrunk, self._args, self._kwargs, self._handed))
-        sizes = {one.group: one.size for one in found if isinstance(one, Opened)}
-        if self.announced is not None:
-            sizes[self.id] = self.announced
-        self._sender.send([one for one in found if isinstance(one, Call)], pieces=pieces, sizes=sizes)
+        sizes = {} if self.announced is None else {self.id: self.announced}
+        self._sender.start(start(shrunk, self._args, self._kwargs, self._handed), pieces, sizes)
 
 
 def stream_group(
@@ -141,7 +138,7 @@ def stream_chord(
         members.announced = None if isinstance(tasks, Iterator) else len(tasks)
         members.send()
         if not members.size:
-            sender.send([one for one in start(following, ([],), {}, handed) if isinstance(one, Call)])
+            sender.start(start(following, ([],), {}, handed))
         elif members.announced is None:
             sender.expect({group_id: members.size})
     return results_of(app, whole, members.results.group(group_id))
