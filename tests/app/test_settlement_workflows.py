@@ -124,6 +124,19 @@ def test_the_body_knows_where_it_comes_from(app: Any, worker: MiniWorker) -> Non
     assert parent == members[-1]
 
 
+def test_the_body_inherits_the_priority_of_the_header_where_that_is_asked_for(tmp_path: Path) -> None:
+    app = make_app(tmp_path, task_inherit_parent_priority=True)
+    seen = []
+
+    @app.task(bind=True, name="kit.look")
+    def look(self: Any, *_: Any) -> None:
+        seen.append(self.request.delivery_info["priority"])
+
+    ran(MiniWorker(app), chord([look.s().set(priority=7), look.s().set(priority=7)], look.s()))
+    assert seen == [7, 7, 7]
+    app.close()
+
+
 def test_an_ignored_member_counts_as_none(app: Any, worker: MiniWorker) -> None:
     add, total, _ = tasks(app)
     assert ran(worker, chord([add.s(1), app.tasks["kit.ignore"].s()], total.s())).get(timeout=5) == [1, None]

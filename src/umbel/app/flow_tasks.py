@@ -144,7 +144,9 @@ class Join(FlowTask):
         root = self.request.root_id
         source = Source(self.app, group, root_id=root, parent_id=last)
         # What is sent from here comes from the header's last member, not from this task.
-        token = requests.push(self, requests.Context(id=last, root_id=root, called_directly=False))
+        info = self.request.delivery_info
+        parent = requests.Context(id=last, root_id=root, called_directly=False, delivery_info=info)
+        token = requests.push(self, parent)
         try:
             sent = follow(source, full(chord), (values,), "body")
         finally:
