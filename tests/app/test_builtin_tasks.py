@@ -129,9 +129,25 @@ def test_a_chord_that_is_to_be_asked_about_goes_on_by_itself(app: Any, worker: M
         worker.drain()
     kwargs = {"result": unlock, "interval": 1, "max_retries": None}
     app.send_task("celery.chord_unlock", ("foreign", body), kwargs)
-    reports = worker.drain()
+    worker.drain()
     assert result.get(timeout=5) == [0, 1, 2]
-    assert "retry" not in [report.kind for report in reports]
+    worker.forward(30.0)
+    worker.drain()
+    assert app.broker.depth(["celery"], time.time())["celery"].scheduled == 0
+
+
+def test_a_chord_whose_members_nobody_hears_of_ends_at_last(app: Any, worker: MiniWorker) -> None:
+    body = app.tasks["kit.total"].s()
+    result = body.freeze()
+    unlock = [(("elsewhere", None), None)]
+    app.send_task("celery.chord_unlock", ("foreign", dict(body)), {"result": unlock})
+    for _ in range(100):
+        if result.ready():
+            break
+        worker.drain()
+        worker.forward(3600.0)
+    with pytest.raises(errors.ChordError, match="did not reach"):
+        result.get(timeout=5)
 
 
 def test_a_chord_of_an_old_program_fails_clearly(app: Any, worker: MiniWorker) -> None:

@@ -9,14 +9,19 @@ from typing import Any
 from umbel.app.following import follow, full
 from umbel.app.handover import HandedOver
 from umbel.app.replacing import source_of_request
+from umbel.app.settlement import fail_message
 from umbel.app.task import Task
-from umbel.core.errors import NotSupportedError
+from umbel.core.errors import ChordError, NotSupportedError
 from umbel.core.flow.shape import chain_of, chord_of, expand, group_of
+from umbel.core.message import Message
 
 __all__ = ["CELERY_TASKS"]
 
 #: How many expired records one step drops.
 _STEP = 1000
+#: Pauses before `celery.chord_unlock` looks again: first and last (seconds), and after how long it gives up where
+#: results do not expire.
+_LOOK_FIRST, _LOOK_LAST, _GIVEN_UP = 10.0, 3600.0, 86400.0
 
 
 class _Builtin(Task[Any, Any]):
@@ -135,20 +140,38 @@ class Chord(_Builtin):
 class ChordUnlock(_Builtin):
     """What programs send whose result store does not count for them: asks again and again in Celery's workers.
 
-    Here it says how many members there are, once: the parts that umbel's workers store do the rest.
+    Here it says how many members there are: the parts that umbel's workers store do the rest. It comes back now and
+    then, ever more rarely, to end a chord whose members have ended where no umbel worker could hear of it.
     """
 
     name = "celery.chord_unlock"
     acks_late = True
     ignore_result = True
+    max_retries = None
 
     def run(self, group_id: str, callback: Mapping[str, Any], *_: Any, result: Any = None, **__: Any) -> None:
         """Tell the store how many members the group has; send the join if they have all ended."""
-        if self.app.store is None:
+        store, now = self.app.store, time.time()
+        if store is None:
             raise NotSupportedError("a chord needs a place for the results of its header: set result_backend")
         size = sum(1 for _id in _leaves(result or ()))
-        complete = self.app.store.expect({group_id: size}, time.time())
-        raise HandedOver("the size is known", [joined.body for joined in complete if joined.body is not None])
+        complete = store.expect({group_id: size}, now)
+        bodies = [joined.body for joined in complete if joined.body is not None]
+        body_id = (callback.get("options") or {}).get("task_id")
+        if bodies or not body_id or body_id in store.get([body_id], now) or store.joined([group_id]):
+            raise HandedOver("the size is known", bodies)
+        raise HandedOver("the size is known", [self._later(full(callback))])
+
+    def _later(self, callback: dict[str, Any]) -> Message:
+        """Return this message for a later time; beyond that, the message that ends the body."""
+        retries = self.request.retries
+        pauses = (min(_LOOK_FIRST * 2.0**number, _LOOK_LAST) for number in range(retries + 1))
+        if sum(pauses) < (self.app.conf.result_expires or _GIVEN_UP):
+            pause = min(_LOOK_FIRST * 2.0**retries, _LOOK_LAST)
+            again: Message = self.retry(countdown=pause, max_retries=None, throw=False).sig
+            return again
+        error = ChordError("the ends of some members did not reach the result store of umbel's workers")
+        return fail_message(source_of_request(self.app, self.request), [callback], error, request=self.request)
 
 
 def _leaves(results: Iterable[Any]) -> Iterator[str]:
