@@ -15,6 +15,7 @@ from umbel.core.errors import NotSupportedError
 __all__ = ["Signature", "maybe_signature", "signature", "subtask"]
 
 R = TypeVar("R")
+S = TypeVar("S", bound="Signature[Any]")
 #: Options that partial application does not change (Celery: the same).
 _FIXED = ("group_id", "stamped_headers")
 
@@ -32,10 +33,10 @@ class Signature(dict[str, Any], Generic[R]):
     _type: Any
 
     @classmethod
-    def register_type(cls, name: str | None = None) -> Callable[[type[Any]], type[Any]]:
+    def register_type(cls, name: str | None = None) -> Callable[[type[S]], type[S]]:
         """Return a decorator that makes a subclass the form of dicts with `subtask_type` (default: its name)."""
 
-        def register(subclass: type[Any]) -> type[Any]:
+        def register(subclass: type[S]) -> type[S]:
             Signature.TYPES[name or subclass.__name__] = subclass
             return subclass
 

@@ -170,6 +170,15 @@ def test_a_long_chain_travels_with_a_stub_that_the_store_knows(kit: Kit) -> None
         load(kit.app, {**rest[0], "args": ["unknown:1"]})
 
 
+def test_a_workflow_that_is_nested_without_end_is_refused(kit: Kit) -> None:
+    nested: Any = kit.add.s(1, 1)
+    for _ in range(2000):
+        nested = chord([nested, kit.add.s(1, 1)], kit.total.s())
+    with pytest.raises(EncodeError, match="nested"):
+        nested.apply_async()
+    assert kit.waiting() == []
+
+
 def test_nothing_is_stored_where_celery_workers_are_alone(kit: Kit) -> None:
     kit.app.conf.workflow_inline_limit = None
     chain(kit.add.s(n) for n in range(100)).apply_async((0,))

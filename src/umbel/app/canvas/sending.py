@@ -12,6 +12,7 @@ from umbel.app.canvas.results import results_of
 from umbel.app.canvas.sender import Sender, check_chords, has_chord
 from umbel.app.canvas.streaming import can_stream, stream_chord, stream_group
 from umbel.app.ids import new_id
+from umbel.core.errors import EncodeError
 from umbel.core.flow.combining import steps
 from umbel.core.flow.freezing import freeze
 from umbel.core.flow.shape import Kind, Sig, chain_of, expand, header_group, is_empty, kind_of, list_of, tasks_of
@@ -34,10 +35,16 @@ def send(
 ) -> Any:
     """Freeze a workflow, send what comes first of it, and return the result of the whole (None for an empty chain)."""
     handed = {name: sig["options"][name] for name in _HANDED if sig["options"].get(name) is not None}
-    found = steps(sig)
-    if kind_of(sig) is Kind.CHAIN and (not found or is_empty(sig)):
-        return None
-    result = _send(app, found, args, kwargs, handed, progress)
+    try:
+        found = steps(sig)
+        if kind_of(sig) is Kind.CHAIN and (not found or is_empty(sig)):
+            return None
+        result = _send(app, found, args, kwargs, handed, progress)
+    except RecursionError:
+        raise EncodeError(
+            "the workflow is nested deeper than Python's stack allows: make the innermost parts tasks that send "
+            "workflows of their own, or raise sys.setrecursionlimit"
+        ) from None
     add_to_trail(result, {"add_to_parent": add_to_parent})
     return result
 
