@@ -14,6 +14,7 @@ DEMO_VENV := .venv-demo
 DEMO_READY := $(DEMO_VENV)/.installed
 JOBS ?= 2
 ROUNDS ?= 3
+TASKS ?= 20000
 # Arguments for pytest, e.g. make unit TESTS="tests/core -k codec".
 TESTS ?= tests --ignore=tests/process --ignore=tests/interop
 
@@ -73,11 +74,11 @@ fmt: $(READY)  ## format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY)  ## umbel and its rivals in interleaved rounds (ROUNDS=3; QUICK=1 for a small run)
-	$(BIN)/python bench/run.py --rounds $(ROUNDS) $(if $(QUICK),--quick)
+bench: $(READY)  ## umbel and its rivals in interleaved rounds (ROUNDS=3, TASKS=20000; QUICK=1 for a small run)
+	$(BIN)/python bench/run.py --rounds $(ROUNDS) --tasks $(TASKS) $(if $(QUICK),--quick)
 
 bench-redis bench-rabbitmq: bench-%: $(READY)  ## the same on Redis alone, or on RabbitMQ
-	$(BIN)/python bench/run.py --engines $* --rounds $(ROUNDS) $(if $(QUICK),--quick)
+	$(BIN)/python bench/run.py --engines $* --rounds $(ROUNDS) --tasks $(TASKS) $(if $(QUICK),--quick)
 
 clean:  ## remove what the other commands made
 	rm -rf $(VENV) $(DEMO_VENV) .venv-bench .venv-interop .venv-interop-lock build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

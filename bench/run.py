@@ -110,7 +110,8 @@ def main() -> int:
     """Read the command line, measure, report; 0 when every bar that was measured holds."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help=f"{QUICK_SIZE:,} tasks instead of {SIZE:,}, one round")
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK_SIZE:,} tasks and one round")
+    parser.add_argument("--tasks", type=int, default=SIZE, help=f"how many tasks a measurement has ({SIZE:,})")
     parser.add_argument("--systems", type=lambda text: names(dict(SYSTEMS), text), default=list(SYSTEMS))
     parser.add_argument("--scenarios", type=lambda text: names(dict(SCENARIOS), text), default=list(SCENARIOS))
     parser.add_argument("--engines", type=lambda text: names(dict(ENGINES), text))
@@ -122,7 +123,7 @@ def main() -> int:
         chosen.scenarios = [name for name in chosen.scenarios if name in ours]
     if chosen.quick:
         chosen.rounds = 1
-    size = QUICK_SIZE if chosen.quick else SIZE
+    size = QUICK_SIZE if chosen.quick else chosen.tasks
     facts = machine() | {"tasks": size, "rounds": chosen.rounds}
     print("  ".join(f"{key}: {value}" for key, value in facts.items()), flush=True)
     results = rounds(chosen, size)
