@@ -93,7 +93,8 @@ def _single(source: Source, signature: Sig, values: tuple[Any, ...], position: s
     """Build the message of one task, what nearly every follower is."""
     app = source.app
     options = {name: value for name, value in (signature.get("options") or {}).items() if value is not None}
-    options.setdefault("task_id", source.id_at(position))
+    if "task_id" not in options:
+        options["task_id"] = source.id_at(position)
     options["root_id"], options["parent_id"] = source.root_id, source.parent_id
     if source.priority is not None:
         options.setdefault("priority", source.priority)
