@@ -18,8 +18,8 @@ from umbel.core.flow.storing import shrink
 _tasks = st.builds(task, st.sampled_from(["a", "b", "c"]), st.integers(0, 9), immutable=st.booleans())
 
 
-def _grow(inner: Any) -> Any:
-    some = st.lists(inner, max_size=4)
+def _grow(inner: Any, least: int = 0) -> Any:
+    some = st.lists(inner, min_size=least, max_size=4)
     return st.one_of(
         some.map(lambda tasks: chain(*tasks)),
         some.map(lambda tasks: group(*tasks)),
@@ -29,6 +29,8 @@ def _grow(inner: Any) -> Any:
 
 
 trees = st.recursive(_tasks, _grow, max_leaves=24)
+#: Without empty chains, groups and headers.
+full_trees = st.recursive(_tasks, lambda inner: _grow(inner, 1), max_leaves=24)
 
 
 @settings(max_examples=150, deadline=None)
@@ -86,6 +88,24 @@ def test_everything_that_would_run_is_doomed_when_it_does_not(tree: Any) -> None
     found = doomed([frozen])
     assert set(found.ids) == set(Fleet().run(frozen).ran())
     assert found.memberships == ()
+
+
+def _told(fleet: Fleet) -> dict[str, set[tuple[str, int | None]]]:
+    """Return for each call the places that its failure has to be told to."""
+    return {
+        call.options["task_id"]: {
+            (member.group, member.index) for member in doomed(reversed(call.options.get("chain") or [])).memberships
+        }
+        for call in fleet.calls
+    }
+
+
+@settings(max_examples=150, deadline=None)
+@given(full_trees, st.sampled_from([0, 300]))
+def test_a_failure_is_told_to_the_same_places_whether_what_follows_is_embedded_or_stored(tree: Any, limit: int) -> None:
+    frozen = freeze(chord([tree, task("t")], task("b")), numbers())
+    small, pieces = shrink(frozen, limit, numbers("flow:"), "celery.umbel")
+    assert _told(Fleet(pieces).run(small)) == _told(Fleet().run(frozen))
 
 
 @given(st.permutations(range(5)), st.integers(0, 5))

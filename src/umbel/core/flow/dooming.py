@@ -74,4 +74,10 @@ def _take(sig: Sig, ids: dict[str, None], memberships: list[Membership], stubs: 
     ids[task_id] = None
     chord, group = options.get("chord"), options.get("group_id")
     if chord and isinstance(group, str) and group and is_text(group):
-        memberships.append(Membership(group, options.get("group_index"), task_id, dict(chord)))
+        memberships += [Membership(group, index, task_id, dict(chord)) for index in _places(sig)]
+
+
+def _places(sig: Sig) -> Iterable[int | None]:
+    """Return the indices of what a signature ends in: a stub may stand for several leaves, which follow each other."""
+    first = sig["options"].get("group_index")
+    return (first,) if first is None else range(first, first + sig.get("leaves", 1))
