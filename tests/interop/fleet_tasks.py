@@ -5,6 +5,11 @@ from __future__ import annotations
 import os
 import time
 
+try:
+    from celery import group
+except ImportError:
+    from umbel import group
+
 
 class Refused(Exception):
     """An error of the application's own."""
@@ -90,6 +95,22 @@ def retrying(app) -> None:
             elsewhere = {"queue": queues[self.request.retries % len(queues)]} if queues else {}
             raise self.retry(countdown=countdown, **elsewhere)
         return self.request.retries
+
+    @app.task(name="fleet.replaced", bind=True)
+    def replaced(self, how, value, queues):
+        """Hand over to tasks on other queues; a chain, where `how` says so."""
+        add = app.tasks["fleet.add"]
+        first, last = (add.s(value, 1).set(queue=queues[0]), add.s(1).set(queue=queues[-1]))
+        if how == "group":
+            return self.replace(group([first, first.clone()]))
+        return self.replace(first | last if how == "chain" else first)
+
+    @app.task(name="fleet.grow", bind=True)
+    def grow(self, queues):
+        """Let one more task for each queue into the chord."""
+        for number, queue in enumerate(queues):
+            self.add_to_chord(app.tasks["fleet.add"].s(number, 100).set(queue=queue))
+        return "grown"
 
     @app.task(name="fleet.give_up", bind=True, max_retries=2)
     def give_up(self):

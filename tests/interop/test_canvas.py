@@ -162,3 +162,31 @@ def test_callbacks_may_be_workflows(fleet: Fleet, side: str) -> None:
     body = ours("total", side).set(task_id=our_id)
     ours("add", side, 1, 1).set(link=chord([ours("add", side, 1), ours("add", side, 2)], body)).apply_async()
     assert value_of(fleet, our_id)["values"] == [3, 4]
+
+
+# --- tasks that hand over ---------------------------------------------------------------------------------
+
+REPLACED = {"task": 11, "chain": 12, "group": [11, 11]}
+
+
+@pytest.mark.parametrize("limit", [None, 0], ids=["embedded", "stored"])
+@pytest.mark.parametrize(("how", "value"), REPLACED.items())
+@pytest.mark.parametrize("side", SIDES)
+def test_a_replaced_task_keeps_its_place_on_both_sides(
+    fleet: Fleet, side: str, how: str, value: Any, limit: int | None
+) -> None:
+    ours, other = Ours(fleet), SIDES[1 - SIDES.index(side)]
+    fleet.umbel.conf.workflow_inline_limit = limit
+    queues = [f"to_{other}", f"to_{side}"]
+    header = [ours("replaced", side, how, 10, queues), ours("add", other, 1, 1), ours("add", side, 1, 2)]
+    result = (chord(header, ours("total", other)) | ours("total", side)).apply_async()
+    assert result.get(timeout=20)["values"]["values"] == [value, 2, 3], fleet.explain()
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_a_chord_grows_on_either_side(fleet: Fleet, side: str) -> None:
+    ours, other = Ours(fleet), SIDES[1 - SIDES.index(side)]
+    header = [ours("grow", side, [f"to_{other}", f"to_{side}"]), ours("add", other, 1, 1)]
+    result = chord(header, ours("total", other)).apply_async()
+    values = result.get(timeout=20)["values"]
+    assert sorted(map(str, values)) == ["100", "101", "2", "grown"], fleet.explain()
