@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from umbel.app.canvas.bulk import build_many
@@ -11,7 +11,7 @@ from umbel.app.canvas.progress import Progress
 from umbel.app.canvas.publishing import keep, keeps_plans, tried
 from umbel.app.publish_signals import announce_sent
 from umbel.core.errors import NotSupportedError
-from umbel.core.flow.shape import Kind, Sig, kind_of, tasks_of
+from umbel.core.flow.shape import Kind, Sig, is_stream, kind_of, tasks_of
 from umbel.core.flow.starting import Call, Opened
 from umbel.core.message import Message
 
@@ -101,6 +101,6 @@ def has_chord(sig: Sig) -> bool:
         kind = kind_of(one)
         if kind is Kind.CHORD:
             return True
-        if kind in (Kind.CHAIN, Kind.GROUP) and not isinstance(tasks_of(one), Iterator):
+        if kind in (Kind.CHAIN, Kind.GROUP) and not is_stream(tasks_of(one)):
             waiting.extend(tasks_of(one))
     return False

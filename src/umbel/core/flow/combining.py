@@ -18,6 +18,7 @@ from umbel.core.flow.shape import (
     expand,
     header_group,
     is_empty,
+    is_stream,
     kind_of,
     list_of,
     merged,
@@ -48,6 +49,11 @@ def steps(sig: Sig) -> list[Sig]:
     """Return what runs one after the other: the flat steps of a chain; of anything else itself (and what follows the
     body of a chord). Options given to a chain are with the steps that they are for.
     """
+    kind = kind_of(sig)
+    if kind is Kind.TASK or kind is Kind.GROUP:
+        return [sig]
+    if kind is Kind.CHAIN and not sig["options"] and _is_plain(tasks := list_of(tasks_of(sig))):
+        return tasks
     flat: list[Sig] = []
     waiting: list[Sig] = [sig]
     while waiting:
@@ -66,13 +72,18 @@ def steps(sig: Sig) -> list[Sig]:
     return _joined(_unrolled(flat))
 
 
+def _is_plain(tasks: list[Sig]) -> bool:
+    """Tell whether these are single tasks, more than one of them: what most chains are made of."""
+    return len(tasks) > 1 and all(kind_of(task) is Kind.TASK for task in tasks)
+
+
 def _unrolled(flat: list[Sig]) -> list[Sig]:
     """Drop what is empty, and take the one task out of a group of one."""
     found: list[Sig] = []
     for one in flat:
         if is_empty(one):
             continue
-        if kind_of(one) is Kind.GROUP and not isinstance(tasks_of(one), Iterator):
+        if kind_of(one) is Kind.GROUP and not is_stream(tasks_of(one)):
             only = list(members(one))
             if len(only) == 1:
                 found.extend(steps(only[0]))
@@ -151,7 +162,7 @@ def members(group: Sig) -> Iterator[Sig]:
         kind = kind_of(one)
         if options:
             one = with_options(one, options)
-        if kind is Kind.CHAIN and len(parts := steps(one)) == 1:
+        if kind is Kind.CHAIN and not _is_plain(list_of(tasks_of(one))) and len(parts := steps(one)) == 1:
             one, kind = parts[0], kind_of(parts[0])
         if kind is Kind.GROUP or kind is Kind.CHUNKS:
             yield from members(expand(one) if kind is Kind.CHUNKS else one)

@@ -21,6 +21,7 @@ __all__ = [
     "header_group",
     "group_of",
     "is_empty",
+    "is_stream",
     "kind_of",
     "leaves",
     "list_of",
@@ -44,20 +45,21 @@ class Kind(StrEnum):
 
 
 _KINDS = {"chain": Kind.CHAIN, "group": Kind.GROUP, "chord": Kind.CHORD, "chunks": Kind.CHUNKS}
-_BY_TASK = {"celery.chunks": Kind.CHUNKS}
 
 
 def kind_of(sig: Sig) -> Kind:
     """Return the kind; signatures of types that a program has registered itself count as single tasks."""
-    found = _KINDS.get(sig.get("subtask_type") or "")
-    return found if found is not None else _BY_TASK.get(sig["task"], Kind.TASK)
+    kind = sig.get("subtask_type")
+    if kind is None:
+        return Kind.CHUNKS if sig["task"] == "celery.chunks" else Kind.TASK
+    return _KINDS.get(kind, Kind.TASK)
 
 
 def list_of(value: Any) -> list[Any]:
     """Return an option that may be None, one signature or several as a list."""
     if value is None:
         return []
-    return [value] if isinstance(value, Mapping) else list(value)
+    return [value] if isinstance(value, dict) else list(value)
 
 
 def tasks_of(sig: Sig) -> Any:
@@ -65,7 +67,7 @@ def tasks_of(sig: Sig) -> Any:
     tasks = sig["kwargs"].get("tasks")
     if tasks is None:
         return ()
-    return (tasks,) if isinstance(tasks, Mapping) else tasks
+    return (tasks,) if isinstance(tasks, dict) else tasks
 
 
 def body_of(sig: Sig) -> Sig | None:
@@ -81,7 +83,7 @@ def body_of(sig: Sig) -> Sig | None:
 def header_group(sig: Sig) -> dict[str, Any]:
     """Return the header of a chord as a group; the group's id is the chord's where the header has none."""
     header = sig["kwargs"].get("header")
-    if isinstance(header, Mapping):
+    if isinstance(header, dict):
         if kind_of(header) in (Kind.GROUP, Kind.CHUNKS):
             group = expand(header) if kind_of(header) is Kind.CHUNKS else header
             if group["options"].get("task_id") or not sig["options"].get("task_id"):
@@ -158,13 +160,18 @@ def _starmaps(inner: Sig, items: Iterator[Any], size: int) -> Iterator[dict[str,
         }
 
 
+def is_stream(tasks: Any) -> bool:
+    """Tell whether the tasks of a group are a generator, which can be read once."""
+    return not isinstance(tasks, (list, tuple)) and isinstance(tasks, Iterator)
+
+
 def is_empty(sig: Sig) -> bool:
     """Tell whether there is nothing to run: an empty group or chain, or one that holds only such."""
     kind = kind_of(sig)
     if kind not in (Kind.CHAIN, Kind.GROUP):
         return False
     tasks = tasks_of(sig)
-    return not isinstance(tasks, Iterator) and all(is_empty(task) for task in tasks)
+    return not is_stream(tasks) and all(is_empty(task) for task in tasks)
 
 
 def leaves(sig: Sig) -> Iterator[Sig]:

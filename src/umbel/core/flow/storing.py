@@ -6,12 +6,23 @@ with the square of the length.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from umbel.core import json_types
 from umbel.core.errors import EncodeError
-from umbel.core.flow.shape import Kind, Sig, body_of, chain_of, header_group, kind_of, leaves, list_of, tasks_of
+from umbel.core.flow.shape import (
+    Kind,
+    Sig,
+    body_of,
+    chain_of,
+    header_group,
+    is_stream,
+    kind_of,
+    leaves,
+    list_of,
+    tasks_of,
+)
 from umbel.core.flow.starting import attach, waiting_body
 from umbel.core.flow.stubs import is_stub, leaf_count, make_stub, stub_key, telling
 
@@ -62,6 +73,8 @@ class _Shrinker:
         if kind is Kind.TASK:
             return dict(sig)
         steps = list_of(tasks_of(sig)) if kind is Kind.CHAIN else [sig]
+        if len(steps) == 2 and all(kind_of(step) is Kind.TASK for step in steps):
+            return dict(sig)
         return chain_of(self.fold(steps)) if steps else dict(sig)
 
     def fold(self, steps: list[Sig]) -> list[Sig]:
@@ -114,7 +127,7 @@ class _Shrinker:
     def _each(self, tasks: Any, body: Sig | None, group_id: str) -> Any:
         """Shrink the members of a group; those of a header get the body first, since pieces must know it."""
         shrunk = (self._member(member, body, group_id) for member in tasks)
-        return shrunk if isinstance(tasks, Iterator) else list(shrunk)
+        return shrunk if is_stream(tasks) else list(shrunk)
 
     def _member(self, member: Sig, body: Sig | None, group_id: str) -> Sig:
         if kind_of(member) is Kind.TASK:
@@ -173,7 +186,7 @@ def _has_stubs_in_header(step: Sig) -> bool:
     if kind_of(step) is not Kind.CHORD:
         return False
     tasks = tasks_of(header_group(step))
-    waiting = [] if isinstance(tasks, Iterator) else list(tasks)
+    waiting = [] if is_stream(tasks) else list(tasks)
     while waiting:
         one = waiting.pop()
         kind = kind_of(one)
@@ -189,7 +202,7 @@ def _has_stubs_in_header(step: Sig) -> bool:
 
 def _calls(tasks: Any) -> int:
     """Count the messages that a header leads to before its body."""
-    if isinstance(tasks, Iterator):
+    if is_stream(tasks):
         return _UNKNOWN
     found, waiting = 0, [tasks]
     while waiting:
