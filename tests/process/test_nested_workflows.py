@@ -15,10 +15,11 @@ from tests.process.nested import NODES, Expr, Maker, Plan, define, evaluate, sig
 from tests.process.nested_check import Account, check
 from umbel.app.ids import new_id
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
-
 #: How many workflows each test sends.
 COUNT = int(os.environ.get("UMBEL_WORKFLOWS", "12"))
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(90 + 3 * COUNT)]
+
 SETTINGS = {"worker_lease": 2.0, "worker_heartbeat": 0.5, "worker_max_crashes": 20, "broker_heartbeat": 4}
 
 
