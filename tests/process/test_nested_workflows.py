@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable
@@ -13,7 +14,9 @@ from tests.process.checker import Final, Rules
 from tests.process.lab import Lab, Worker, wait
 from tests.process.nested import NODES, Expr, Maker, Plan, define, evaluate, signature
 from tests.process.nested_check import Account, check
+from tests.worker.session_kit import Session, make_app
 from umbel.app.ids import new_id
+from umbel.core.states import READY_STATES
 
 #: How many workflows each test sends.
 COUNT = int(os.environ.get("UMBEL_WORKFLOWS", "12"))
@@ -173,3 +176,43 @@ def test_workflows_outlive_their_redis_and_their_workers(own_redis_lab: Lab) -> 
 def test_workflows_outlive_their_rabbitmq_and_their_workers(own_rabbit_lab: Lab) -> None:
     trial = Trial(own_rabbit_lab, late=True)
     assert trial.run(COUNT, broker_kills=1).hit
+
+
+def flat(value: Any) -> list[Any]:
+    """Return a value of nested lists as one list."""
+    return [each for inner in value for each in flat(inner)] if isinstance(value, list) else [value]
+
+
+def test_workflows_have_the_same_values_in_the_caller(lab: Lab) -> None:
+    define(lab.app)
+    maker = Maker(lab.seed, longest=0.0)
+    for _ in range(40):
+        expr, plan = maker.workflow(3, 40), Plan()
+        leaves = evaluate(expr, plan)
+        result = signature(lab.app, expr, NODES[True], None, {}).apply()
+        assert flat(result.get()) == [plan.values[leaf] for leaf in leaves]
+
+
+def test_workflows_have_the_same_values_in_one_process(lab: Lab) -> None:
+    app = make_app(workflow_inline_limit=0)
+    define(app)
+    maker, plan, ids = Maker(lab.seed, longest=0.0, growing=True), Plan(), dict[str, str]()
+    with Session(app):
+        for _ in range(COUNT):
+            expr = maker.workflow()
+            evaluate(expr, plan)
+            signature(app, expr, NODES[True], new_id, ids).apply_async()
+        wait(lambda: len(ended(app, ids)) == len(ids), 40, "all tasks to end")
+    found = ended(app, ids)
+    assert {label: found[id] for label, id in ids.items()} == {label: ("SUCCESS", plan.values[label]) for label in ids}
+    assert lab.journal.count("start") == lab.journal.count("end") == len(set(lab.journal.ids("start")))
+
+
+def ended(app: Any, ids: dict[str, str]) -> dict[str, tuple[str, Any]]:
+    """Return state and value of those tasks that have ended, by id."""
+    records = app.store.get(list(ids.values()), time.time())
+    return {
+        id: (record.state, json.loads(record.meta)["result"])
+        for id, record in records.items()
+        if record.state in READY_STATES
+    }
