@@ -161,6 +161,7 @@ def test_a_hook_sees_what_is_sent(app: Any, worker: MiniWorker) -> None:
 def test_replacing_runs_in_place_when_eager(app: Any) -> None:
     replace = app.tasks["kit.replace"]
     assert [replace.apply((1, how)).get() for how in KINDS] == list(KINDS.values())
+    assert [replace(1, how) for how in KINDS] == list(KINDS.values())
 
 
 def test_what_cannot_replace_is_refused(app: Any, worker: MiniWorker) -> None:

@@ -32,7 +32,7 @@ def replace_task(task: Any, sig: Any) -> Any:
         raise ImproperlyConfigured("a signature that replaces a task must not be part of a chord of its own")
     if kind_of(sig) is Kind.CHAIN and is_empty(sig):
         raise ImproperlyConfigured("a task cannot be replaced with an empty chain")
-    if request.is_eager:
+    if _runs_here(request):
         # The call's own links and chain run here once it has returned.
         return task.on_replace(maybe_signature(_uplifted(sig), app=task.app))
     source = _replacing(task.app, request)
@@ -48,13 +48,18 @@ def replace_task(task: Any, sig: Any) -> Any:
 
 
 def send_replacement(task: Any, sig: Any) -> Any:
-    """Send what replaces the running call, with its end; eager, run it and return its value (`Task.on_replace`)."""
+    """Send what replaces the running call, with its end; a call that runs here gets its value (`Task.on_replace`)."""
     request = task.request
-    if request.is_eager:
+    if _runs_here(request):
         return sig.apply().get()
     source = _replacing(task.app, request)
     sent = follow_frozen(source, sig, (), "replace")
     raise HandedOver("replaced by new task", renewed(sent, request))
+
+
+def _runs_here(request: requests.Context) -> bool:
+    """Tell whether there is no message that others could go on with: an eager call, or one of the plain function."""
+    return bool(request.is_eager or request.called_directly)
 
 
 def _replacing(app: Any, request: requests.Context) -> Source:
