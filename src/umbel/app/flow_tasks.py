@@ -38,8 +38,8 @@ logger = logging.getLogger("celery.worker")
 _PAUSE = 1.0
 #: How long one of another app is left to others before this worker may look at it again (seconds).
 _OFFER = 0.2
-#: How often the failure of a stub is looked for before the piece fails without it.
-_LOOKS = 50
+#: Pauses between looks for the failure of a stub, before the piece fails without it (seconds).
+_LOOKS = (0.02, 0.05, 0.1, 0.3, 1.0, 2.0, 0.0)
 #: How long a group that is over is known to be where results do not expire (seconds).
 _CLOSED = 86400.0
 
@@ -337,14 +337,12 @@ class FailPiece(FlowTask):
         raise _end(self, task_id, piece, error, found, errbacks=True)
 
     def _error(self, task_id: str) -> BaseException:
-        failed = self.app.AsyncResult(task_id)
-        if failed.state in states.PROPAGATE_STATES and isinstance(failed.result, BaseException):
-            return failed.result
-        job = self.request._job
-        if job is not None and job.token < _LOOKS:
-            # Celery calls errbacks before it stores the failure.
-            due = time.time() + _OFFER
-            raise HandedOver("the failure is not stored yet", end=End.REQUEUE, due=due, quiet=True)
+        for pause in _LOOKS:
+            failed = self.app.AsyncResult(task_id)
+            if failed.state in states.PROPAGATE_STATES and isinstance(failed.result, BaseException):
+                return failed.result
+            # Celery calls errbacks just before it stores the failure.
+            time.sleep(pause)
         return ChordError("the header of the chord failed")
 
 
