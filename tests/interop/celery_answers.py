@@ -12,6 +12,7 @@ import traceback
 import uuid
 
 import celery_chords
+import celery_workflows
 from celery import chain, chord, group, signature
 from celery.result import AsyncResult
 from celery_side import app, make
@@ -78,6 +79,7 @@ names = Names(
     time=time,
     os=os,
     **celery_chords.names,
+    **celery_workflows.names,
     **{name.partition(".")[2]: task for name, task in app.tasks.items() if name.startswith("fleet.")},
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import time
 
@@ -13,6 +14,14 @@ except ImportError:
 
 class Refused(Exception):
     """An error of the application's own."""
+
+
+class Special(Exception):
+    """An error that no other program knows by this name."""
+
+    def __init__(self, text, number):
+        super().__init__(text, number)
+        self.number = number
 
 
 def journal(word: str, request) -> None:
@@ -27,7 +36,7 @@ def journal(word: str, request) -> None:
 
 def define(app) -> None:
     """Give the tasks to an app."""
-    for group in (plain, ending, retrying, telling):
+    for group in (plain, ending, retrying, telling, working):
         group(app)
 
 
@@ -166,3 +175,60 @@ def telling(app) -> None:
         while not os.path.exists(os.environ["INTEROP_JOURNAL"] + self.request.id) and time.time() < deadline:
             time.sleep(0.02)
         return "done"
+
+
+def working(app) -> None:
+    """Tasks of workflows: each writes the `tag` of its workflow into the journal."""
+    side = "celery" if type(app).__module__.startswith("celery") else "umbel.celery"
+    exceptions = importlib.import_module(f"{side}.exceptions")
+
+    @app.task(name="fleet.put", bind=True)
+    def put(self, *args, tag=""):
+        journal(f"{tag}:put", self.request)
+        return list(args)
+
+    @app.task(name="fleet.listed")
+    def listed(value):
+        return [value]
+
+    @app.task(name="fleet.broken", bind=True)
+    def broken(self, *args, tag=""):
+        journal(f"{tag}:broken", self.request)
+        raise KeyError("broken")
+
+    @app.task(name="fleet.special", bind=True)
+    def special(self, *args, tag=""):
+        journal(f"{tag}:special", self.request)
+        raise Special("told", 2)
+
+    @app.task(name="fleet.refusing", bind=True)
+    def refusing(self, *args, tag=""):
+        journal(f"{tag}:refusing", self.request)
+        raise exceptions.Ignore
+
+    @app.task(name="fleet.trying", bind=True, max_retries=3)
+    def trying(self, *args, tag=""):
+        journal(f"{tag}:trying", self.request)
+        if self.request.retries < 2:
+            raise self.retry(countdown=0)
+        return list(args)
+
+    @app.task(name="fleet.giving_up", bind=True, max_retries=1)
+    def giving_up(self, *args, tag=""):
+        journal(f"{tag}:giving_up", self.request)
+        raise self.retry(exc=Refused("still not"), countdown=0)
+
+    @app.task(name="fleet.become", bind=True)
+    def become(self, *args, sig, tag=""):
+        journal(f"{tag}:become", self.request)
+        raise self.replace(app.signature(sig))
+
+    @app.task(name="fleet.adding", bind=True)
+    def adding(self, *args, sig, tag=""):
+        journal(f"{tag}:adding", self.request)
+        self.add_to_chord(app.signature(sig))
+        return list(args)
+
+    @app.task(name="fleet.errback")
+    def errback(request, exc, traceback, tag=""):
+        journal(f"{tag}:errback:{type(exc).__name__}", request)

@@ -194,9 +194,9 @@ class Fleet:
 
     def runs(self, word: str = "", task_id: str = "") -> list[Run]:
         """What has been run so far."""
-        lines = [line.split() for line in self.journal.read_text().splitlines()]
+        lines = [line.split() for line in self.journal.read_text().splitlines() if line.startswith(word)]
         found = [Run(line[0], line[1], line[2], float(line[3]), int(line[4])) for line in lines if len(line) == 5]
-        return [run for run in found if run.word.startswith(word) and (not task_id or run.id == task_id)]
+        return [run for run in found if not task_id or run.id == task_id]
 
     def send(self, name: str, *args: Any, **options: Any) -> Any:
         """Send a task from umbel; gives its result."""
