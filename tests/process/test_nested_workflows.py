@@ -130,6 +130,8 @@ class Trial:
         dead = {id: why for id, why in self.lab.dead().items() if self.late or not why.startswith("lost: ")}
         if dead:
             account.violations.append(f"dead letters: {dead}")
+        if any(worker.said("replaced by") for worker in self.lab.workers):
+            account.violations.append("the replacement of a task is told as a warning or an error")
         kills = self.lab.journal.count("kill") + self.lab.journal.count("cut")
         print(f"{len(self.sent)} workflows, {kills} kills, {seconds:.1f} s: {account}")
         assert account.violations == [], str(account)

@@ -306,6 +306,7 @@ _LEVELS = {
     "ignore": logging.INFO,
     "revoked": logging.INFO,
     "requeue": logging.INFO,
+    "replaced": logging.INFO,
     "ended": logging.WARNING,
 }
 
