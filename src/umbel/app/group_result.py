@@ -10,6 +10,7 @@ import msgspec
 
 from umbel.app.async_result import AsyncResult
 from umbel.app.current import app_or_default
+from umbel.app.lineage import tuple_of
 from umbel.app.result_graph import ResultGraph, build_graph, unfinished
 from umbel.app.result_set import ResultSet
 from umbel.app.retrying import retry_failed
@@ -72,8 +73,7 @@ class GroupResult(ResultSet[R], Generic[R]):
 
     def as_tuple(self) -> Any:
         """Return ((id, parent), [member, …]), which `result_from_tuple` reads."""
-        above = self.parent.as_tuple() if self.parent is not None else None
-        return (self.id, above), [one.as_tuple() for one in self.results]
+        return tuple_of(self)
 
     def as_list(self) -> list[str]:
         """Return the ids of all single results."""
@@ -147,13 +147,18 @@ class GroupsOfApp:
 
 def result_from_tuple(value: Any, app: Any = None) -> Any:
     """Return the result that `as_tuple` described; lists in place of tuples (from JSON) will do."""
-    if isinstance(value, (AsyncResult, ResultSet)):
-        return value
-    (result_id, parent), members = value
-    above = result_from_tuple(pair_of(parent), app) if parent else None
-    if members is not None:
-        return GroupResult(result_id, [result_from_tuple(pair_of(one), app) for one in members], above, app)
-    return AsyncResult(result_id, None, None, app, above)
+    line: list[tuple[Any, Any]] = []
+    while value is not None and not isinstance(value, (AsyncResult, ResultSet)):
+        (result_id, above), members = pair_of(value)
+        line.append((result_id, members))
+        value = above
+    found = value
+    for result_id, members in reversed(line):
+        if members is None:
+            found = AsyncResult(result_id, None, None, app, found)
+        else:
+            found = GroupResult(result_id, [result_from_tuple(one, app) for one in members], found, app)
+    return found
 
 
 def _store(app: Any, backend: Any) -> Any:

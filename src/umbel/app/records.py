@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from umbel.app import exceptions_io
+from umbel.app.lineage import shortened
 from umbel.core import compression, errors, json_types, serialization, states
 from umbel.core.errors import BackendStoreError, DecodeError, EncodeError
 from umbel.core.message import Record
@@ -211,7 +212,7 @@ def record_of(
         result,
         now=now,
         traceback=traceback,
-        children=children,
+        children=[shortened(child) for child in children] if children else None,
         request=request,
         extended=conf.result_extended,
     )

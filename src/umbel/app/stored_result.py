@@ -8,6 +8,7 @@ from typing import Any, Generic, Self, TypeVar
 
 from umbel.app.current import app_or_default
 from umbel.app.lifecycle import Lifecycle, lifecycle_of
+from umbel.app.lineage import tuple_of
 from umbel.app.records import decode_meta, result_of
 from umbel.core import states
 from umbel.core.errors import ImproperlyConfigured
@@ -81,11 +82,17 @@ class StoredResult(Generic[R]):
 
     def as_tuple(self) -> ResultTuple:
         """Return ((id, parent), None), which `result_from_tuple` reads."""
-        return (self.id, self.parent.as_tuple() if self.parent is not None else None), None
+        found: ResultTuple = tuple_of(self)
+        return found
 
     def as_list(self) -> list[str]:
         """Return the ids of this result and its parents."""
-        return [self.id, *(self.parent.as_list() if self.parent is not None else ())]
+        ids = [self.id]
+        above: Any = self.parent  # of a group, if that came before
+        while isinstance(above, StoredResult):
+            ids.append(above.id)
+            above = above.parent
+        return ids if above is None else [*ids, *above.as_list()]
 
     # --- what is stored -------------------------------------------------------------------------------------
 

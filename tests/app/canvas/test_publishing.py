@@ -12,6 +12,7 @@ import pytest
 from tests.app.canvas.canvas_kit import Kit
 from umbel import chain, chord, group
 from umbel.app.canvas.publishing import load, messages
+from umbel.app.result import result_from_tuple
 from umbel.app.signals import after_task_publish, before_task_publish
 from umbel.core.errors import EncodeError, NotSupportedError
 from umbel.core.flow.stubs import is_stub
@@ -154,6 +155,28 @@ def test_what_a_task_sends_has_its_root_and_is_its_child(kit: Kit) -> None:
     _, grouped, chained = result.children
     assert [one.id for one in grouped.results] == [one.id for one in sent[1:4]]
     assert chained.parent is not None
+
+
+@pytest.mark.parametrize("count", [60, 2000])
+def test_a_task_may_send_and_link_long_chains(kit: Kit, count: int) -> None:
+    @kit.app.task(name="kit.outer")
+    def outer() -> str:
+        sent = chain(kit.add.s(1) for _ in range(count)).apply_async((0,))
+        return str(sent.id)
+
+    result = outer.apply_async(link=[chain(kit.add.si(1, 1) for _ in range(count))])
+    kit.worker.step()
+    sent = result.get(timeout=5)
+    assert sent in {child.id for child in result.children}
+    assert len(result.children) == 2
+    assert len(result.children[0].as_list()) == 16
+
+
+def test_a_result_of_a_long_chain_is_a_tuple_with_all_before_it(kit: Kit) -> None:
+    result = chain(kit.add.s(1) for _ in range(3000)).apply_async((0,))
+    assert len(result.as_list()) == 3000
+    again = result_from_tuple(result.as_tuple(), kit.app)
+    assert again.as_list() == result.as_list()
 
 
 def test_a_long_chain_travels_with_a_stub_that_the_store_knows(kit: Kit) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.worker.session_kit import Session, make_app
 from umbel import Umbel, chain, chord, group
 from umbel.engine.seam import Lease
 
@@ -126,3 +127,20 @@ def test_the_memory_of_sending_grows_with_the_number_of_members_only(tmp_path: P
         for send in (send_group, send_chain):
             small, large = growth(send, 500, 5000)
             assert large < 13 * small, send.__name__
+
+
+def test_a_chain_of_ten_thousand_goes_on_step_by_step_and_carries_a_few_steps_at_a_time() -> None:
+    app, carried = make_app(), []
+
+    @app.task(bind=True, name="large.step")
+    def step(self: Any, number: int) -> int:
+        carried.append(len(self.request.chain or ()))
+        return number + 1
+
+    chain(*(step.s() for _ in range(10_000)), app=app).apply_async((0,))
+    deadline = time.monotonic() + 30
+    with Session(app):
+        while len(carried) < 50:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    assert max(carried) < 10
