@@ -125,7 +125,7 @@ def test_the_memory_of_sending_grows_with_the_number_of_members_only(tmp_path: P
 
         send_group(10)
         for send in (send_group, send_chain):
-            small, large = growth(send, 500, 5000)
+            small, large = growth(send, 300, 3000)
             assert large < 13 * small, send.__name__
 
 
