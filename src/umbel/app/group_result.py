@@ -152,7 +152,7 @@ def result_from_tuple(value: Any, app: Any = None) -> Any:
         (result_id, above), members = pair_of(value)
         line.append((result_id, members))
         value = above
-    found = value
+    found: Any = value
     for result_id, members in reversed(line):
         if members is None:
             found = AsyncResult(result_id, None, None, app, found)
