@@ -8,7 +8,7 @@ import pytest
 
 from tests.core.flow.flow_kit import Fleet, chain, chord, group, numbers, task
 from umbel.core.flow.freezing import freeze
-from umbel.core.flow.starting import start
+from umbel.core.flow.starting import Call, start
 from umbel.core.flow.storing import is_stub, shrink, stub_key, unpack
 
 
@@ -101,3 +101,28 @@ def test_a_stub_names_the_last_task_and_the_place_that_it_ends_in() -> None:
 def test_what_json_cannot_say_travels_in_the_messages() -> None:
     tree = freeze(chain(*(task("a", object()) for _ in range(50))), numbers())
     assert shrink(tree, 0, numbers("flow:"), "q") == (tree, {})
+
+
+#: An argument that makes a body larger than its stub.
+_LARGE = "x" * 300
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (task("s", _LARGE), False),
+        (task("s", _LARGE, link_error=[task("e")]), True),
+        (chain(task("s", _LARGE, link_error=[task("e")]), task("t")), True),
+        (group(task("s", _LARGE), task("t")), True),
+    ],
+    ids=["plain", "errback", "chain", "group"],
+)
+def test_the_stub_of_a_body_says_whom_to_tell_where_its_failure_ends_more(body: Any, told: bool) -> None:
+    header = [task("proj.add", number) for number in range(9)]
+    small, pieces = shrink(freeze(chord(header, body), numbers()), 0, numbers("flow:"), "celery.umbel")
+    first = next(one for one in start(small) if isinstance(one, Call))
+    stub = first.options["chord"]
+    assert is_stub(stub)
+    assert stub_key(stub) in pieces
+    errbacks = stub["options"].get("link_error", ())
+    assert [(one["task"], one["args"]) for one in errbacks] == [("umbel.fail_piece", [stub_key(stub)])] * told

@@ -103,3 +103,21 @@ def test_a_failed_chain_tells_the_header_that_its_last_task_is_in() -> None:
     (place,) = found.memberships
     assert isinstance(place, Membership)
     assert (place.index, place.task_id, place.chord["task"]) == (0, c, "s")
+
+
+def test_a_header_that_opens_later_names_no_group_yet() -> None:
+    """Celery's workers give such a header a new id, and leave members alone that name one already."""
+    later = chord([task("c"), chain(task("d"), task("e")), chord([task("f")], task("g"))], task("t"))
+    call, *_ = _sent(chord([task("a"), task("b")], chain(task("s"), later)))
+    (embedded,) = call.options["chord"]["options"]["chain"]
+    plain, steps, inner = embedded["kwargs"]["header"]["kwargs"]["tasks"]
+    places = [plain["options"], steps["kwargs"]["tasks"][-1]["options"], inner["kwargs"]["body"]["options"]]
+    assert [place["group_index"] for place in places] == [0, 1, 2]
+    assert not any("group_id" in place for place in places)
+
+
+def test_what_follows_a_body_travels_in_its_options_and_fails_with_it() -> None:
+    call, *_ = _sent(chord([task("a"), task("b")], task("s")), chain=[task("y", task_id="Y"), task("x", task_id="X")])
+    body = call.options["chord"]
+    assert (body["task"], [step["task"] for step in body["options"]["chain"]]) == ("s", ["y", "x"])
+    assert doomed([body]).ids == (body["options"]["task_id"], "X", "Y")
