@@ -142,7 +142,8 @@ def build_graph(result: Any, intermediate: bool = False, formatter: Callable[[An
     """Return the graph of a result: what came before it (`parent`), and what it sent."""
     graph = ResultGraph(formatter)
     graph.add(result)
-    _add_above(graph, result, None)
+    traced: set[Any] = set()
+    _add_above(graph, result, None, traced)
     begun: set[Any] = set()
     seen: set[Any] = set()
     # What a member of a header came from is known once that header is.
@@ -150,18 +151,22 @@ def build_graph(result: Any, intermediate: bool = False, formatter: Callable[[An
         for start in fresh:
             begun.add(start.id)
             for parent, one in iterdeps(start, intermediate, seen):
-                graph.add(one, None if _add_above(graph, one, parent) else parent)
+                graph.add(one, None if _add_above(graph, one, parent, traced) else parent)
     return graph
 
 
-def _add_above(graph: ResultGraph, result: Any, parent: Any) -> bool:
-    """Add what a result says came before it, down from `parent`; tell whether there is anything."""
+def _add_above(graph: ResultGraph, result: Any, parent: Any, traced: set[Any]) -> bool:
+    """Add what a result says came before it, down from `parent`; tell whether there is anything.
+
+    What came before the results in `traced` has been added: those that are met here join them.
+    """
     line = [result]
-    while line[-1].parent is not None and line[-1].parent != parent:
+    while line[-1].id not in traced and line[-1].parent is not None and line[-1].parent != parent:
         line.append(line[-1].parent)
     if len(line) == 1:
-        return False
-    before = parent
+        return result.parent is not None and result.parent != parent
+    before = None if line[-1].id in traced else parent
+    traced.update(one.id for one in line)
     for one in reversed(line):
         graph.add(one, before)
         for member in one.results if is_set(one) else ():
