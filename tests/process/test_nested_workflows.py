@@ -19,7 +19,7 @@ from umbel.app.ids import new_id
 from umbel.core.states import READY_STATES
 
 #: How many workflows each test sends.
-COUNT = int(os.environ.get("LAB_WORKFLOWS", "12"))
+COUNT = int(os.environ.get("LAB_WORKFLOWS", "8"))
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(90 + 3 * COUNT)]
 
