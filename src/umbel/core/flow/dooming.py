@@ -13,6 +13,10 @@ from umbel.core.message import is_text
 __all__ = ["Doomed", "Membership", "doomed"]
 
 
+#: Members that one stub can stand for; a larger number was not written here.
+_MOST = 10_000_000
+
+
 @dataclass(frozen=True, slots=True)
 class Membership:
     """The place of a task in the header of a chord that is open."""
@@ -80,4 +84,7 @@ def _take(sig: Sig, ids: dict[str, None], memberships: list[Membership], stubs: 
 def _places(sig: Sig) -> Iterable[int | None]:
     """Return the indices of what a signature ends in: a stub may stand for several leaves, which follow each other."""
     first = sig["options"].get("group_index")
-    return (first,) if first is None else range(first, first + sig.get("leaves", 1))
+    count = sig.get("leaves", 1)
+    if type(first) is not int or type(count) is not int or not 1 < count <= _MOST:
+        return (first,)
+    return range(first, first + count)
