@@ -36,6 +36,8 @@ class Source(NamedTuple):
     root_id: str | None = None
     parent_id: str | None = None
     priority: int | None = None
+    #: Who asked for the results, where these travel as messages.
+    reply_to: str | None = None
 
     def id_at(self, position: str) -> str:
         """Return the id of the message at a position."""
@@ -84,6 +86,8 @@ def follow_frozen(
         options["chain"] = list(rest)
     if source.priority is not None:
         options["priority"] = source.priority
+    if source.reply_to:
+        options["reply_to"] = source.reply_to
     sent, sizes = messages(source.app, frozen, values, {}, options, ids=source.ids_at(f"{position}+"))
     announce(source.app, sizes)
     return sent
@@ -98,6 +102,8 @@ def _single(source: Source, signature: Sig, values: tuple[Any, ...], position: s
     options["root_id"], options["parent_id"] = source.root_id, source.parent_id
     if source.priority is not None:
         options.setdefault("priority", source.priority)
+    if source.reply_to:
+        options.setdefault("reply_to", source.reply_to)
     if rest:
         options["chain"] = [*rest, *list_of(options.get("chain"))]
     args = tuple(signature.get("args") or ())

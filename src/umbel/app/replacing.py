@@ -77,6 +77,7 @@ def source_of_request(app: Any, request: requests.Context) -> Source:
         request.replaced_task_nesting or 0,
         request.root_id or request.id,
         request.id,
+        reply_to=request.reply_to,
     )
 
 

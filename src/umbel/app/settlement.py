@@ -124,6 +124,7 @@ def source_of(call: Call) -> Source:
         request.root_id or call.id,
         call.id,
         job.priority if inherit else None,
+        request.reply_to,
     )
 
 

@@ -15,7 +15,18 @@ from umbel.app.ids import new_id
 from umbel.core.errors import EncodeError
 from umbel.core.flow.combining import steps
 from umbel.core.flow.freezing import freeze
-from umbel.core.flow.shape import Kind, Sig, chain_of, expand, header_group, is_empty, kind_of, list_of, tasks_of
+from umbel.core.flow.shape import (
+    Kind,
+    Sig,
+    chain_of,
+    expand,
+    header_group,
+    is_empty,
+    kind_of,
+    leaves,
+    list_of,
+    tasks_of,
+)
 from umbel.core.flow.starting import start
 
 __all__ = ["send"]
@@ -68,6 +79,11 @@ def _send(
     if kind_of(found[0]) is Kind.CHORD and "chain" not in handed and can_stream(found[0]):
         return stream_chord(app, found, args, kwargs, handed, progress)
     frozen = freeze(chain_of(found), new_id)
+    if app.engine.replies is not None:
+        # Results travel as messages: every task says who has asked, whichever worker sends the next one.
+        for step in steps(frozen):
+            for leaf in leaves(step):
+                leaf["options"].setdefault("reply_to", app.thread_oid)
     shrunk, pieces = small(app, frozen, new_id)
     with Progress(_length(frozen), progress) as shown:
         Sender(app, shown).start(start(shrunk, args, kwargs, handed), pieces)
