@@ -16,14 +16,13 @@ from umbel.app.traits import traits_of
 from umbel.core.errors import OperationalError
 from umbel.core.message import Delivery, End, Settlement
 from umbel.core.stamps import marks_of
-from umbel.core.states import READY_STATES
-from umbel.core.task_ids import is_drawn
 from umbel.engine.clock import Clock
 from umbel.engine.failpoints import failpoint
 from umbel.engine.seam import Broker, Lease, Store
 from umbel.worker import admission
 from umbel.worker.admission import Admitted
 from umbel.worker.assigning import Assigner, job_of
+from umbel.worker.copies import ended_before, is_doubtful, sort_out
 from umbel.worker.crew import Assigned, Crew, Member
 from umbel.worker.endings import FINAL
 from umbel.worker.options import WorkerOptions
@@ -81,6 +80,8 @@ class Feeder(Service):
         self._left: dict[str, float] = {}
         self._rates = RateLimits(self.app, disabled=self.options.disable_rate_limits)
         self._parked: list[Admitted] = []
+        #: Whether something waits here that may be a copy.
+        self._doubts = False
         #: The broker expects another call of `lease`.
         self._expected = False
         self._assigner = Assigner(self.app, self.options, self.crew.runtimes)
@@ -267,7 +268,8 @@ class Feeder(Service):
     def _admit(self, deliveries: Sequence[Delivery], into: deque[Admitted]) -> None:
         now = self.clock.now()
         revoked = self._revoked(deliveries)
-        ended = self._ended(deliveries, now)
+        ended = ended_before(self.store, deliveries, now)
+        self._doubts |= any(map(is_doubtful, deliveries))
         tasks = self.app.tasks
         if ended:
             # The worker that ran them was killed, or cut off, before the broker took in that they had ended.
@@ -300,16 +302,6 @@ class Feeder(Service):
             return self.store.revoked(ids)
         revoked = self.store.revoked([*ids, *{mark for marks in stamped.values() for mark in marks}])
         return revoked | {id_ for id_, marks in stamped.items() if not revoked.isdisjoint(marks)}
-
-    def _ended(self, deliveries: Sequence[Delivery], now: float) -> set[str]:
-        """Return the ids of doubtful deliveries whose task has a final state: they must not run again.
-
-        An id that somebody chose may have been used before, for a call whose result is still there.
-        """
-        doubtful = [delivery.id for delivery in deliveries if delivery.doubtful and is_drawn(delivery.id)]
-        if not doubtful or self.store is None:
-            return set()
-        return {id_ for id_, record in self.store.get(doubtful, now).items() if record.state in READY_STATES}
 
     def _offer(self, delivery: Delivery, now: float, into: deque[Admitted]) -> None:
         """Deal with a task that this worker does not know: others may, so it goes back before it is given up."""
@@ -352,6 +344,8 @@ class Feeder(Service):
     # --- dispatch --------------------------------------------------------------------------------------------
 
     def _dispatch(self) -> None:
+        if self._doubts:
+            self._drop_copies()
         self._assigner.begin()
         plan = self.crew.plan(self.backlog, self._assigner.assigned)
         if not plan:
@@ -375,6 +369,10 @@ class Feeder(Service):
                 self.crew.forget(member, [a.number for a in batch if a.delivery.tag in gone])
             self.send(member, jobs)
         failpoint("dispatch.after")
+
+    def _drop_copies(self) -> None:
+        self._doubts, dropped = sort_out(self.backlog, self.crew, self.store, self.clock.now())
+        self.settler.put([Settlement(delivery.tag, delivery.token) for delivery in dropped])
 
     def _take_back(self, plan: list[tuple[Member, list[Assigned]]]) -> None:
         """Undo a plan that could not be written down."""

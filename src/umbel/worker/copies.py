@@ -1,0 +1,50 @@
+"""Deliveries that may be copies: a broker that does not remember may deliver again what has run, or hold it twice."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+from umbel.core.message import Delivery
+from umbel.core.states import READY_STATES
+from umbel.core.task_ids import is_drawn
+from umbel.engine.seam import Store
+from umbel.worker.admission import Admitted
+from umbel.worker.crew import Crew
+
+
+def is_doubtful(delivery: Delivery) -> bool:
+    """Tell whether a delivery may be a copy. An id that somebody chose may rightly come again, for another call."""
+    return delivery.doubtful and is_drawn(delivery.id)
+
+
+def ended_before(store: Store | None, deliveries: Sequence[Delivery], now: float) -> set[str]:
+    """Return the ids of doubtful deliveries whose task has a final state: they must not run again."""
+    doubtful = [delivery.id for delivery in deliveries if is_doubtful(delivery)]
+    if not doubtful or store is None:
+        return set()
+    return {id_ for id_, record in store.get(doubtful, now).items() if record.state in READY_STATES}
+
+
+def sort_out(backlog: deque[Admitted], crew: Crew, store: Store | None, now: float) -> tuple[bool, list[Delivery]]:
+    """Take out of the backlog what may be a copy of a message that is in hand here; mark what has ended meanwhile.
+
+    Return whether doubtful deliveries are left, and those taken out: their first copy is what counts.
+    """
+    members = list(crew.members.values())
+    known = {(a.delivery.id, a.delivery.generation) for member in members for a in list(member.assigned.values())}
+    ended = ended_before(store, [item.delivery for item in backlog], now)
+    left, dropped = False, []
+    for _ in range(len(backlog)):
+        item = backlog.popleft()
+        delivery = item.delivery
+        if is_doubtful(delivery) and not item.verdict:
+            if (delivery.id, delivery.generation) in known:
+                dropped.append(delivery)
+                continue
+            if delivery.id in ended:
+                item = item._replace(verdict="ended")
+            left = True
+        known.add((delivery.id, delivery.generation))
+        backlog.append(item)
+    return left, dropped
