@@ -23,7 +23,15 @@ COUNT = int(os.environ.get("LAB_WORKFLOWS", "8"))
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(90 + 3 * COUNT)]
 
-SETTINGS = {"worker_lease": 2.0, "worker_heartbeat": 0.5, "worker_max_crashes": 20, "broker_heartbeat": 4}
+SETTINGS = {
+    "worker_lease": 2.0,
+    "worker_heartbeat": 0.5,
+    "worker_max_crashes": 20,
+    "broker_heartbeat": 4,
+    # What a task sends while the broker starts again: RabbitMQ takes its time.
+    "task_publish_retry_policy": {"max_retries": None},
+    "task_publish_deadline": 60,
+}
 
 
 class Trial:
