@@ -210,7 +210,8 @@ def working(app) -> None:
     def trying(self, *args, tag=""):
         journal(f"{tag}:trying", self.request)
         if self.request.retries < 2:
-            raise self.retry(countdown=0)
+            # Celery stores RETRY after it has sent the next attempt, which must not have ended by then.
+            raise self.retry(countdown=0.2)
         return list(args)
 
     @app.task(name="fleet.giving_up", bind=True, max_retries=1)
