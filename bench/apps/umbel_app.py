@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from canvas import Canvas
 from tick import late as was_late
 from tick import tick
 
@@ -80,22 +81,6 @@ def read(handle: object) -> object:
     return handle.get(timeout=60)  # type: ignore[attr-defined]
 
 
-def run_chord(count: int) -> object:
-    """Add so many times, then add up; returns the sum."""
-    return chord(add.s(number, 1) for number in range(count))(total.s()).get(timeout=120)
-
-
-def run_chain(count: int) -> object:
-    """Add one to what the step before gives, so many times; returns the last value."""
-    return chain(add.s(0, 1), *(add.s(1) for _ in range(count - 1)))().get(timeout=120)
-
-
-def send_group(count: int) -> object:
-    """Enqueue a group without waiting for it."""
-    return group(add.s(number, 1) for number in range(count)).apply_async()
-
-
-def run_chords(length: int, width: int) -> object:
-    """One chord after the other; returns the last sum."""
-    step = [add.si(number, 1) for number in range(width)]
-    return chain(*(chord(step, total.si([number])) for number in range(length)))().get(timeout=300)
+canvas = Canvas(add, total, chain, chord, group)
+run_chord, run_chain = canvas.run_chord, canvas.run_chain
+send_group, run_chords = canvas.send_group, canvas.run_chords

@@ -34,11 +34,6 @@ def app(tmp_path: Path) -> Iterator[Any]:
     app.close()
 
 
-@pytest.fixture
-def worker(app: Any) -> MiniWorker:
-    return MiniWorker(app)
-
-
 def test_every_app_has_them_and_lists_leave_them_out(app: Any) -> None:
     assert sorted(set(app.tasks) - set(app.tasks.own())) == [*(f"celery.{name}" for name in CELERY), *OURS]
     # Shared tasks of other tests may be there too.

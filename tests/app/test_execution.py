@@ -25,11 +25,6 @@ def app(tmp_path: Path) -> Any:
     app.close()
 
 
-@pytest.fixture
-def worker(app: Any) -> MiniWorker:
-    return MiniWorker(app)
-
-
 def test_a_value_comes_back_from_the_store(app: Any, worker: MiniWorker) -> None:
     @app.task
     def add(x: int, y: int) -> int:

@@ -22,11 +22,6 @@ def app(tmp_path: Path) -> Any:
     app.close()
 
 
-@pytest.fixture
-def worker(app: Any) -> MiniWorker:
-    return MiniWorker(app)
-
-
 def test_models_travel_as_plain_values_and_arrive_as_models(app: Any, worker: MiniWorker) -> None:
     seen: list[Any] = []
 

@@ -46,11 +46,6 @@ def app(tmp_path: Path) -> Iterator[Any]:
     app.close()
 
 
-@pytest.fixture
-def worker(app: Any) -> MiniWorker:
-    return MiniWorker(app)
-
-
 KINDS = {
     "task": 11,
     "chain": 112,

@@ -38,11 +38,6 @@ def app(tmp_path: Path) -> Any:
     app.close()
 
 
-@pytest.fixture
-def worker(app: Any) -> MiniWorker:
-    return MiniWorker(app)
-
-
 def store(app: Any, task_id: str, state: str, value: Any, **more: Any) -> None:
     now = time.time()
     app.store.put([record_of(app, task_id, state, value, now=now, **more)], now)

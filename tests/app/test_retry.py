@@ -22,11 +22,6 @@ def app(tmp_path: Path) -> Any:
     app.close()
 
 
-@pytest.fixture
-def worker(app: Any) -> MiniWorker:
-    return MiniWorker(app)
-
-
 @given(st.integers(0, 500), st.floats(1, 100), st.floats(1, 10_000), st.booleans(), st.integers())
 def test_backoff_stays_within_its_bounds(retries: int, factor: float, maximum: float, jitter: bool, seed: int) -> None:
     rng = random.Random(seed)

@@ -51,11 +51,6 @@ def app(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
     app.close()
 
 
-@pytest.fixture
-def worker(app: Any) -> MiniWorker:
-    return MiniWorker(app)
-
-
 def ran(worker: MiniWorker, signature: Any) -> Any:
     result = signature.apply_async()
     worker.drain(300)

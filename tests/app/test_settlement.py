@@ -26,11 +26,6 @@ def app(tmp_path: Path) -> Any:
     app.close()
 
 
-@pytest.fixture
-def worker(app: Any) -> MiniWorker:
-    return MiniWorker(app)
-
-
 def test_callbacks_get_the_result_first_and_are_children(app: Any, worker: MiniWorker) -> None:
     add = app.tasks["kit.add"]
     result = add.apply_async((1, 2), link=[add.s(10), add.si(5, 5)])

@@ -41,11 +41,6 @@ def app(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
     app.close()
 
 
-@pytest.fixture
-def worker(app: Any) -> MiniWorker:
-    return MiniWorker(app)
-
-
 def tasks(app: Any) -> tuple[Any, Any, Any]:
     return app.tasks["kit.add"], app.tasks["kit.total"], app.tasks["kit.fail"]
 

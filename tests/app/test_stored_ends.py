@@ -34,11 +34,6 @@ def app(tmp_path: Path) -> Iterator[Any]:
     app.close()
 
 
-@pytest.fixture
-def worker(app: Any) -> MiniWorker:
-    return MiniWorker(app)
-
-
 def stored(app: Any, task_id: str, state: str, value: Any) -> None:
     """Store what a worker that died had stored."""
     now = time.time()

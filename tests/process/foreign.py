@@ -127,8 +127,8 @@ BAD: dict[str, Parcel] = {
     "protocol 1 with odd limits": protocol_1(timelimit="x", eta=[], expires={}),
 }
 
-#: Raw elements of a Redis list, and what is no envelope of a message at all.
-RAW: dict[str, bytes] = {
+#: What is no envelope, and no head, of a message at all.
+BROKEN: dict[str, bytes] = {
     "empty": b"",
     "not JSON": b"not json",
     "half": b'{"headers": {"id": "x", "ta',
@@ -138,8 +138,9 @@ RAW: dict[str, bytes] = {
     "number": b"17",
     "not UTF-8": b'{"headers": "\xff\xfe"}',
     "deep": b"[" * 50_000 + b"]" * 50_000,
-    "binary": bytes(range(256)),
 }
+#: Raw elements of a Redis list.
+RAW: dict[str, bytes] = {**BROKEN, "binary": bytes(range(256))}
 
 
 def envelope(parcel: Parcel, queue: str = "celery", **replaced: Any) -> bytes:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.process.checker import Rules
+from tests.process.forked import publish_forked
 from tests.process.jobs import make_app
 from tests.process.lab import Lab, Worker, wait
 from tests.proxy import TO_CLIENT, TO_SERVER, Proxy
@@ -240,36 +241,8 @@ def test_waiting_for_a_result_survives_a_half_open_connection(request: pytest.Fi
         app.close()
 
 
-FORKING = """
-work = app.tasks["lab.work"]
-from umbel.app.ids import new_id
-path = os.environ["LAB_JOURNAL"]
-
-def publish(count):
-    for _ in range(count):
-        id = new_id()
-        journal.write(path, "intended", id)
-        work.apply_async((0.0,), task_id=id)
-        journal.write(path, "returned", id)
-
-publish(1)
-children = []
-for _ in range(4):
-    pid = os.fork()
-    if not pid:
-        publish(50)
-        os._exit(0)
-    children.append(pid)
-publish(50)
-statuses = [os.waitpid(pid, 0)[1] for pid in children]
-sys.exit(any(statuses))
-"""
-
-
 def test_producers_forked_after_the_first_publish_store_everything(broker_lab: Lab) -> None:
-    producer = broker_lab.python(FORKING)
-    out, _ = producer.communicate(timeout=30)
-    assert producer.returncode == 0, out
-    assert broker_lab.left() == 251
+    published = publish_forked(broker_lab, 50)
+    assert broker_lab.left() == published == 251
     broker_lab.worker()
-    assert broker_lab.prove(Rules()).acknowledged == 251
+    assert broker_lab.prove(Rules()).acknowledged == published

@@ -12,45 +12,18 @@ from pathlib import Path
 import pytest
 
 from tests.process.checker import Rules
+from tests.process.forked import publish_forked
 from tests.process.jobs import make_app
 from tests.process.lab import SETTINGS, Lab, alive, wait
 
 pytestmark = pytest.mark.timeout(60)
 
-FORKING = """
-import time
-work = app.tasks["lab.work"]
-from umbel.app.ids import new_id
-path = os.environ["LAB_JOURNAL"]
-
-def publish(count):
-    for _ in range(count):
-        id = new_id()
-        journal.write(path, "intended", id)
-        work.apply_async((0.0,), task_id=id)
-        journal.write(path, "returned", id)
-
-publish(1)
-children = []
-for _ in range(4):
-    pid = os.fork()
-    if not pid:
-        publish(100)
-        os._exit(0)
-    children.append(pid)
-publish(100)
-statuses = [os.waitpid(pid, 0)[1] for pid in children]
-sys.exit(any(statuses))
-"""
-
 
 def test_producers_forked_after_the_first_publish_store_everything(lab: Lab) -> None:
-    producer = lab.python(FORKING)
-    out, _ = producer.communicate(timeout=30)
-    assert producer.returncode == 0, out
-    assert lab.waiting() == 501
+    published = publish_forked(lab, 100)
+    assert lab.waiting() == published == 501
     lab.worker()
-    assert lab.prove(Rules()).acknowledged == 501
+    assert lab.prove(Rules()).acknowledged == published
 
 
 REPEATED = """

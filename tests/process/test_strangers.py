@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.process.checker import Rules
+from tests.process.foreign import BROKEN
 from tests.process.lab import Lab, wait
 from umbel.app.ids import new_id
 from umbel.core.message import Message
@@ -34,15 +35,7 @@ def altered(head: bytes, path: str, value: Any) -> bytes:
 
 
 HEADS: dict[str, bytes | tuple[str, Any]] = {
-    "empty": b"",
-    "not JSON": b"not json",
-    "half": b'{"headers": {"id": "x", "ta',
-    "empty object": b"{}",
-    "list": b"[]",
-    "null": b"null",
-    "number": b"17",
-    "not UTF-8": b'{"headers": "\xff\xfe"}',
-    "deep": b"[" * 50000 + b"]" * 50000,
+    **BROKEN,
     "headers a list": ("headers", []),
     "no id": ("headers.id", ...),
     "id a number": ("headers.id", 5),

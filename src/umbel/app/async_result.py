@@ -8,10 +8,10 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any, NoReturn, TypeVar, cast
 
 from umbel.app import exceptions_io
+from umbel.app.acting import InWorkflow, revocation
 from umbel.app.joining import assert_will_not_block
 from umbel.app.records import result_of
-from umbel.app.result_graph import ResultGraph, build_graph, collect, iterdeps, leaf_of, unfinished
-from umbel.app.retrying import retry_failed
+from umbel.app.result_graph import ResultGraph, build_graph, collect, iterdeps, leaf_of
 from umbel.app.stored_result import StoredResult
 from umbel.app.waiting import Ticket, waiter_of
 from umbel.core import states
@@ -23,7 +23,7 @@ __all__ = ["AsyncResult"]
 R = TypeVar("R")
 
 
-class AsyncResult(StoredResult[R]):
+class AsyncResult(InWorkflow, StoredResult[R]):
     """Asks about one task by its id, and waits for it. Celery: `celery.result.AsyncResult`.
 
     `backend` is the store to ask (default: that of `app`). `await result` and `aget` wait without blocking
@@ -191,54 +191,15 @@ class AsyncResult(StoredResult[R]):
                 self_tickets.append(ticket)
         return self
 
+    def _task_ids(self) -> str:
+        return self.id
+
     # --- acting on it ---------------------------------------------------------------------------------------
 
     def forget(self) -> None:
         """Delete the stored result, and those of all parents."""
         self._meta = None
         self.backend.forget(self.as_list())
-
-    def revoke(
-        self,
-        connection: Any = None,
-        terminate: bool = False,
-        signal: str | None = None,
-        wait: bool = False,
-        timeout: float | None = None,
-    ) -> Any:
-        """Revoke the task: it does not start; with `terminate` it is killed with `signal` where it runs."""
-        if connection is not None:
-            raise NotSupportedError("revoke(connection=...): umbel uses the app's own connection; leave it out")
-        return self.app.control.revoke(
-            self.id,
-            terminate=terminate,
-            signal=signal or "SIGTERM",
-            reply=wait,
-            timeout=1.0 if timeout is None else timeout,
-        )
-
-    def cancel(self, terminate: bool = False, signal: str | None = None) -> list[str]:
-        """Revoke every task of the workflow that has not ended: steps before and after it, groups, chord bodies.
-
-        What runs goes on to its end, and nothing follows it, or is killed with `signal` (`terminate`). A step that has
-        no message yet ends as REVOKED when it is its turn. Returns the ids that were revoked. A workflow is known from
-        the result that sending it gave; a result made from a bare id knows only what its tasks have sent so far.
-        """
-        ids = unfinished(self)
-        if ids:
-            self.app.control.revoke(ids, terminate=terminate, signal=signal or "SIGTERM")
-        return ids
-
-    def retry_failed(self, timeout: float = 10.0) -> list[str]:
-        """Run again the tasks of the workflow that have failed, and let it go on; return their ids.
-
-        What had ended well stays, and what was to follow a failed task follows it then: the rest of a chain, the body
-        of a chord, whatever is around them. Attempts count on from where they were. The workflow must have ended where
-        it failed; for that it is waited up to `timeout` seconds. A workflow is known from the result that sending it
-        gave (`cancel`). Raises TaskError, which says why, where nothing has failed, or what failed cannot run again.
-        Not in Celery.
-        """
-        return retry_failed(self, timeout)
 
     def revoke_by_stamped_headers(
         self,
@@ -252,13 +213,7 @@ class AsyncResult(StoredResult[R]):
         """Revoke every task with one of these stamps, not only this one (Celery: the same)."""
         if connection is not None:
             raise NotSupportedError("connection=... is not supported: umbel uses the app's own connection")
-        return self.app.control.revoke_by_stamped_headers(
-            headers,
-            terminate=terminate,
-            signal=signal or "SIGTERM",
-            reply=wait,
-            timeout=1.0 if timeout is None else timeout,
-        )
+        return self.app.control.revoke_by_stamped_headers(headers, **revocation(terminate, signal, wait, timeout))
 
     # --- the workflow around it -----------------------------------------------------------------------------
 
@@ -280,11 +235,6 @@ class AsyncResult(StoredResult[R]):
     def build_graph(self, intermediate: bool = False, formatter: Callable[[Any], str] | None = None) -> ResultGraph:
         """Return the graph of what came before it and what it sent; `formatter(result)` gives the texts."""
         return build_graph(self, intermediate, formatter)
-
-    @property
-    def graph(self) -> ResultGraph:
-        """The graph of its workflow as far as it is known: `str(result.graph)`, `result.graph("dot")`."""
-        return build_graph(self, intermediate=True)
 
     supports_native_join = True
 

@@ -8,12 +8,11 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from umbel.app.acting import InWorkflow
 from umbel.app.async_result import AsyncResult
 from umbel.app.current import app_or_default
 from umbel.app.lineage import tuple_of
-from umbel.app.result_graph import ResultGraph, build_graph, unfinished
 from umbel.app.result_set import ResultSet
-from umbel.app.retrying import retry_failed
 from umbel.app.stored_result import pair_of
 from umbel.core.errors import DecodeError, ImproperlyConfigured
 
@@ -22,7 +21,7 @@ __all__ = ["GroupResult", "GroupsOfApp", "result_from_tuple"]
 R = TypeVar("R")
 
 
-class GroupResult(ResultSet[R], Generic[R]):
+class GroupResult(InWorkflow, ResultSet[R], Generic[R]):
     """The results of the tasks of a group, in the order of the group. Celery: `celery.result.GroupResult`.
 
     It is true where it has an id or members. `parent` is the result of what came before the group.
@@ -78,22 +77,6 @@ class GroupResult(ResultSet[R], Generic[R]):
     def as_list(self) -> list[str]:
         """Return the ids of all single results."""
         return [one.id for one in self.leaves()]
-
-    def cancel(self, terminate: bool = False, signal: str | None = None) -> list[str]:
-        """Revoke every task of the workflow that has not ended (`AsyncResult.cancel`); return their ids."""
-        ids = unfinished(self)
-        if ids:
-            self.app.control.revoke(ids, terminate=terminate, signal=signal or "SIGTERM")
-        return ids
-
-    def retry_failed(self, timeout: float = 10.0) -> list[str]:
-        """Run again what has failed in the workflow of the group (`AsyncResult.retry_failed`); return the ids."""
-        return retry_failed(self, timeout)
-
-    @property
-    def graph(self) -> ResultGraph:
-        """The graph of its workflow as far as it is known."""
-        return build_graph(self, intermediate=True)
 
     # --- keeping it --------------------------------------------------------------------------------------------
 

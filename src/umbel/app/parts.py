@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from umbel.app import exceptions_io
+from umbel.app import exceptions_io, result_bytes
 from umbel.app.canvas.publishing import keeps_plans
 from umbel.app.flow_queue import derived_id, flow_message
-from umbel.core import compression, json_types, serialization, states
+from umbel.core import serialization, states
 from umbel.core.errors import BackendStoreError, DecodeError, EncodeError, NotSupportedError
 from umbel.core.message import GROWN, Message, Part, joinable
 
@@ -25,7 +25,6 @@ __all__ = [
     "content_type_of",
     "decode_part",
     "encode_part",
-    "fields_of",
     "join_message",
     "place_of",
     "part_of",
@@ -33,7 +32,6 @@ __all__ = [
     "values_of",
 ]
 
-_COMPRESSED = b"\x00celery-compressed\x00"
 #: Longest text of an exception that is kept where its arguments cannot be written.
 _SHORT_TEXT = 1024
 #: Messages of joins that are kept, since the members of a group follow each other.
@@ -140,7 +138,7 @@ def encode_part(conf: Any, task_id: str, state: str, value: Any) -> bytes:
     """Return the payload `[1, id, state, value]` as Celery's backends write it."""
     if not isinstance(value, BaseException):
         return _written(conf, task_id, state, value)
-    fields = fields_of(conf, value)
+    fields = result_bytes.exception_fields(conf, value)
     try:
         return _written(conf, task_id, state, fields)
     except (EncodeError, BackendStoreError):
@@ -148,23 +146,9 @@ def encode_part(conf: Any, task_id: str, state: str, value: Any) -> bytes:
         return _written(conf, task_id, state, short)
 
 
-def fields_of(conf: Any, exc: BaseException) -> dict[str, Any]:
-    """Return an exception as the fields that results keep of it."""
-
-    def writable(item: Any) -> bool:
-        try:
-            serialization.dumps(item, conf.result_serializer)
-        except Exception:  # noqa: BLE001 - `__json__` or `__reduce__` of the user's class
-            return False
-        return True
-
-    return exceptions_io.to_dict(exc, writable)
-
-
 def _written(conf: Any, task_id: str, state: str, value: Any) -> bytes:
     payload = [1, task_id, state, value]
-    serializer: str = conf.result_serializer
-    data = json_types.dumps(payload) if serializer == "json" else serialization.dumps(payload, serializer).data
+    data = result_bytes.serialized(conf, payload)
     if len(data) > conf.result_max_bytes:
         raise BackendStoreError(
             f"the result of a chord's member takes {len(data)} bytes, more than result_max_bytes "
@@ -172,22 +156,12 @@ def _written(conf: Any, task_id: str, state: str, value: Any) -> bytes:
             state=state,
             task_id=task_id,
         )
-    if conf.result_compression is None:
-        return data
-    packed, mime = compression.compress(data, conf.result_compression)
-    return b"%b%b\x00%b" % (_COMPRESSED, mime.encode(), packed)
+    return result_bytes.compressed(conf, data)
 
 
 def decode_part(conf: Any, data: bytes) -> Ended:
     """Return what a payload says, whoever wrote it; DecodeError where it cannot be read."""
-    if data.startswith(_COMPRESSED):
-        mime, _, packed = data[len(_COMPRESSED) :].partition(b"\x00")
-        data = compression.decompress(packed, mime.decode("ascii", "replace"), max_bytes=conf.result_max_bytes)
-    if data[:1] == b"[":
-        payload = json_types.loads(data)
-    else:
-        accept = serialization.accept_set(conf.result_accept_content or conf.accept_content)
-        payload = serialization.loads(data, serialization.content_type_of(conf.result_serializer), "binary", accept)
+    payload = result_bytes.read(conf, data, b"[")
     if not isinstance(payload, (list, tuple)) or len(payload) != 4:
         raise DecodeError("a part of a chord is not a list of four")
     _, task_id, state, value = payload

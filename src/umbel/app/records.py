@@ -7,15 +7,14 @@ from typing import Any
 
 import msgspec
 
-from umbel.app import exceptions_io
+from umbel.app import exceptions_io, result_bytes
 from umbel.app.lineage import shortened
-from umbel.core import compression, errors, json_types, serialization, states
+from umbel.core import errors, json_types, serialization, states
 from umbel.core.errors import BackendStoreError, DecodeError, EncodeError
 from umbel.core.message import Record
 
 __all__ = ["decode_meta", "encode_meta", "iso", "meta_of", "record_of", "result_of"]
 
-_COMPRESSED = b"\x00celery-compressed\x00"
 #: Longest argument of an exception that is kept when the record would be too large with it.
 _SHORT_TEXT = 1024
 
@@ -130,8 +129,7 @@ def encode_meta(conf: Any, meta: dict[str, Any]) -> bytes:
     Raises EncodeError for a value that the serializer cannot write and BackendStoreError for more than
     `result_max_bytes`.
     """
-    serializer: str = conf.result_serializer
-    data = json_types.dumps(meta) if serializer == "json" else serialization.dumps(meta, serializer).data
+    data = result_bytes.serialized(conf, meta)
     if len(data) > conf.result_max_bytes:
         raise BackendStoreError(
             f"the result takes {len(data)} bytes, more than result_max_bytes ({conf.result_max_bytes}) allows: "
@@ -139,27 +137,12 @@ def encode_meta(conf: Any, meta: dict[str, Any]) -> bytes:
             state=meta["status"],
             task_id=meta["task_id"],
         )
-    if conf.result_compression is None:
-        return data
-    packed, mime = compression.compress(data, conf.result_compression)
-    return b"%b%b\x00%b" % (_COMPRESSED, mime.encode(), packed)
+    return result_bytes.compressed(conf, data)
 
 
 def decode_meta(conf: Any, data: bytes) -> dict[str, Any]:
-    """Return the meta that was stored, whichever compression wrote it; DecodeError when it cannot be read.
-
-    A result that is not json is read with `result_serializer`, if `result_accept_content` (or
-    `accept_content`) allows that.
-    """
-    if data.startswith(_COMPRESSED):
-        mime, _, packed = data[len(_COMPRESSED) :].partition(b"\x00")
-        data = compression.decompress(packed, mime.decode("ascii", "replace"), max_bytes=conf.result_max_bytes)
-    if data[:1] == b"{":
-        meta = json_types.loads(data)
-    else:
-        accept = serialization.accept_set(conf.result_accept_content or conf.accept_content)
-        content_type = serialization.content_type_of(conf.result_serializer)
-        meta = serialization.loads(data, content_type, "binary", accept)
+    """Return the meta that was stored (`result_bytes.read`); DecodeError when it cannot be read."""
+    meta = result_bytes.read(conf, data, b"{")
     if not isinstance(meta, dict) or not isinstance(meta.get("status"), str):
         raise DecodeError("a stored result is not a mapping with a status")
     return meta
@@ -223,24 +206,15 @@ def record_of(
 
 def _encode_failure(conf: Any, meta: dict[str, Any], exc: BaseException) -> bytes:
     """The meta of a failure; gives up, in this order, its object form, its extras and its length."""
-    serializer: str = conf.result_serializer
-
-    def writable(value: Any) -> bool:
-        try:
-            serialization.dumps(value, serializer)
-        except Exception:  # noqa: BLE001 - `__json__` or `__reduce__` of the user's class
-            return False
-        return True
-
-    if serializer == "pickle" and isinstance(exc, Exception) and _survives_pickle(exc):
+    if conf.result_serializer == "pickle" and isinstance(exc, Exception) and _survives_pickle(exc):
         meta["result"] = exc
     else:
-        meta["result"] = exceptions_io.to_dict(exc, writable)
+        meta["result"] = result_bytes.exception_fields(conf, exc)
     try:
         return encode_meta(conf, meta)
     except (EncodeError, BackendStoreError):
         pass
-    fields = exceptions_io.to_dict(exc, writable)
+    fields = result_bytes.exception_fields(conf, exc)
     fields["exc_message"] = [exceptions_io.text_of(exc)[:_SHORT_TEXT]]
     kept = ("status", "date_done", "task_id", "parent_id", "group_id")
     small = {name: meta[name] for name in kept if name in meta}

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, Generic, NoReturn, TypeVar, overload
 
+from umbel.app.acting import Revocable
 from umbel.app.arrivals import arrivals, arrivals_async
 from umbel.app.async_result import AsyncResult
 from umbel.app.current import app_or_default
@@ -49,7 +50,7 @@ class ResultIds(Sequence[AsyncResult[R]]):
         return len(self._ids)
 
 
-class ResultSet(Generic[R]):
+class ResultSet(Revocable, Generic[R]):
     """A collection of results, each once. Celery: `celery.result.ResultSet`.
 
     Members may be sets themselves. Questions about all members cost one question to the store for each thousand.
@@ -303,7 +304,10 @@ class ResultSet(Generic[R]):
         on_error: Callable[[Any], Any] | None = None,
         weak: bool = False,
     ) -> ResultSet[R]:
-        """Call `callback(self)` once all have ended well, `on_error(self)` once all have ended and some have not."""
+        """Call `callback(self)` once all have ended well, `on_error(self)` once all have ended and some have not.
+
+        The set is kept until then, with `weak` as well.
+        """
         del weak
         _, missing = _split(self.leaves())
 
@@ -327,24 +331,8 @@ class ResultSet(Generic[R]):
         for one in self.results:
             one.forget()
 
-    def revoke(
-        self,
-        connection: Any = None,
-        terminate: bool = False,
-        signal: str | None = None,
-        wait: bool = False,
-        timeout: float | None = None,
-    ) -> Any:
-        """Revoke all tasks: they do not start; with `terminate` they are killed where they run."""
-        if connection is not None:
-            raise NotSupportedError("revoke(connection=...): umbel uses the app's own connection; leave it out")
-        return self.app.control.revoke(
-            [one.id for one in self.leaves()],
-            terminate=terminate,
-            signal=signal or "SIGTERM",
-            reply=wait,
-            timeout=1.0 if timeout is None else timeout,
-        )
+    def _task_ids(self) -> list[str]:
+        return [one.id for one in self.leaves()]
 
 
 _Known = list[tuple[AsyncResult[Any], dict[str, Any]]]

@@ -12,8 +12,9 @@ from umbel.app.flow_queue import flow_message
 from umbel.app.following import Source, follow, full
 from umbel.app.handover import HandedOver
 from umbel.app.kept import keep_task
-from umbel.app.parts import Place, content_type_of, fields_of, part_of, place_of, serializer_of
+from umbel.app.parts import Place, content_type_of, part_of, place_of, serializer_of
 from umbel.app.records import record_of
+from umbel.app.result_bytes import exception_fields
 from umbel.app.running import Call
 from umbel.core import states
 from umbel.core.errors import NotSupportedError
@@ -287,7 +288,7 @@ def fail_message(
     return flow_message(
         source.app,
         "umbel.fail",
-        (list(steps), None if exc is None else fields_of(source.app.conf, exc), details),
+        (list(steps), None if exc is None else exception_fields(source.app.conf, exc), details),
         task_id=source.id_at("fail"),
         root_id=source.root_id,
         serializer=serializer_of(content_type_of(request)),

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import redis
 
 from umbel.core.message import End, Message, Record, Settlement, Stage
 from umbel.core.queues import Exchange, Queue
@@ -24,12 +23,6 @@ def engine(redis_url: str) -> Iterator[Engine]:
     engine = open_engine(redis_url)
     yield engine
     engine.close()
-
-
-@pytest.fixture
-def raw(redis_url: str) -> Iterator[Any]:
-    with redis.Redis.from_url(redis_url, protocol=2) as client:
-        yield client
 
 
 def envelope(id_: str, *, eta: str | None = None, priority: int = 0, **properties: Any) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -19,25 +18,6 @@ from umbel.engines.redis.scripts import CLAIM
 from umbel.testing.conformance_parts import ids, message
 
 ME = Lease(("q",), "me", 100, 30.0)
-
-
-@pytest.fixture
-def proxy(redis_server: RedisServer) -> Iterator[Proxy]:
-    with Proxy(redis_server.port) as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def engine(redis_url: str, proxy: Proxy) -> Iterator[Engine]:
-    engine = open_engine(proxy.url(redis_url), {"socket_timeout": 2.0})
-    yield engine
-    engine.close()
-
-
-@pytest.fixture
-def raw(redis_url: str) -> Iterator[Any]:
-    with redis.Redis.from_url(redis_url, protocol=2) as client:
-        yield client
 
 
 def large(id_: str, **fields: Any) -> Message:
