@@ -1,4 +1,7 @@
-"""Where the servers' programs are; on Debian, as root, they are installed when they are missing."""
+"""Where the servers' programs are; on Debian, as root, they are installed when they are missing.
+
+`UMBEL_TEST_REDIS=/path/valkey-server` names another program that is to be tested with in the place of redis-server.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,20 @@ from pathlib import Path
 POLICY = Path("/usr/sbin/policy-rc.d")
 #: package → the program that it brings. RabbitMQ's wrapper changes the user, what it wraps does not.
 PROGRAMS = {"redis-server": "redis-server", "rabbitmq-server": "/usr/lib/rabbitmq/bin/rabbitmq-server"}
+#: package → the variable that names another program in its place.
+OTHERS = {"redis-server": "UMBEL_TEST_REDIS"}
 SERVER_FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/opt/rabbitmq/sbin")
 INSTALL_SECONDS = 600
 
 
 def program(package: str) -> str | None:
     """Path of the program that a package brings, or None where it is not installed."""
+    variable = OTHERS.get(package, "")
+    chosen = os.environ.get(variable)
+    if chosen:
+        if shutil.which(chosen) is None:
+            raise FileNotFoundError(f"{variable} names {chosen}, which is no program")
+        return chosen
     name = PROGRAMS[package]
     if os.path.isabs(name):
         if os.access(name, os.X_OK):

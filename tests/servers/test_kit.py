@@ -13,6 +13,7 @@ import pytest
 import redis
 
 from tests.servers import RabbitServer, RedisServer, ServerFailedError
+from tests.servers.install import program
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -41,6 +42,14 @@ def test_a_redis_that_cannot_start_shows_its_log(redis_installed: None) -> None:
     with pytest.raises(ServerFailedError, match="maxmemory"):
         server.start()
     server.close()
+
+
+def test_a_program_that_was_chosen_and_is_none_is_not_replaced_by_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UMBEL_TEST_REDIS", sys.executable)
+    assert program("redis-server") == sys.executable
+    monkeypatch.setenv("UMBEL_TEST_REDIS", "/nowhere/valkey-server")
+    with pytest.raises(FileNotFoundError, match="UMBEL_TEST_REDIS"):
+        program("redis-server")
 
 
 def test_a_frozen_redis_answers_again_when_it_is_thawed(redis_installed: None) -> None:
