@@ -237,8 +237,8 @@ class _Store:
         marked: set[str] = self._call("store", "revoked", ids)
         return marked
 
-    def join(self, parts: Sequence[Part], now: float) -> list[Joined]:
-        complete: list[Joined] = self._call("store", "join", parts, now)
+    def join(self, parts: Sequence[Part], now: float, anew: bool = False) -> list[Joined]:
+        complete: list[Joined] = self._call("store", "join", parts, now, anew)
         return complete
 
     def expect(self, sizes: Mapping[str, int], now: float) -> list[Joined]:

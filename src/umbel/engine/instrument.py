@@ -115,9 +115,9 @@ class _Store:
         failpoint("revoke.after")
         return ended
 
-    def join(self, parts: Sequence[Part], now: float) -> list[Joined]:
+    def join(self, parts: Sequence[Part], now: float, anew: bool = False) -> list[Joined]:
         failpoint("join.before")
-        complete = self._store.join(parts, now)
+        complete = self._store.join(parts, now, anew)
         failpoint("join.after")
         return complete
 

@@ -31,6 +31,9 @@ class Caps:
     remove: bool = True
     #: Publishing a stored (id, generation) again adds nothing.
     once: bool = True
+    #: How many messages for one queue `publish` stores in one step, whenever its process dies; None: any number, also
+    #: for several queues. (Large ones, a megabyte in all, may take several steps.)
+    step: int | None = None
     #: "exact": any integer, higher first. "steps": kombu's lists on Redis, the lower step first. "declared":
     #: higher first, in queues that were declared with a highest priority.
     priorities: str = "exact"
@@ -220,10 +223,12 @@ class Store(Protocol):
     def revoked(self, ids: Sequence[str]) -> set[str]:
         """Return which of the ids are marked as revoked."""
 
-    def join(self, parts: Sequence[Part], now: float) -> list[Joined]:
+    def join(self, parts: Sequence[Part], now: float, anew: bool = False) -> list[Joined]:
         """Store parts in one step; return the groups that this completed, each once.
 
         The caller publishes their bodies and then calls `confirm`. An index outside the group's size is ignored.
+        With `anew` the groups of these parts are forgotten first, in the same step: who says so of a group of one,
+        with a `now` that is still to come, again and again, is alive until `unconfirmed` finds that group.
         """
 
     def expect(self, sizes: Mapping[str, int], now: float) -> list[Joined]:

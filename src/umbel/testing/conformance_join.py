@@ -98,6 +98,29 @@ class JoinSuite(Suite):
         store.forget_groups(["sized"])
         assert store.unconfirmed(NOW + 2) == []
 
+    def test_a_group_that_is_joined_anew_is_found_once_that_is_not_said_again(self, engine: Engine) -> None:
+        store = self.store(engine)
+
+        def mark(payload: bytes, due: float) -> None:
+            part = Part("mark", 0, payload, 1, message(f"watch over {payload.decode()}"), "me")
+            assert [joined.payloads for joined in store.join([part], due, True)] == [(payload,)]
+
+        mark(b"1", NOW + 10)
+        mark(b"2", NOW + 20)
+        assert store.unconfirmed(NOW + 20) == []
+        (late,) = store.unconfirmed(NOW + 21)
+        assert late.body is not None
+        assert same(late.body, message("watch over 2"))
+        assert store.joined(["mark"]) == {"mark": (b"2",)}
+        store.confirm(["mark"])
+        assert store.unconfirmed(NOW + 21) == []
+        assert store.joined(["mark"]) == {"mark": (b"2",)}
+        mark(b"3", NOW + 30)
+        assert [late.group for late in store.unconfirmed(NOW + 31)] == ["mark"]
+        store.forget_groups(["mark"])
+        assert store.unconfirmed(NOW + 31) == []
+        assert store.joined(["mark"]) == {}
+
     def test_the_first_size_stays_and_an_index_outside_it_is_ignored(self, engine: Engine) -> None:
         store = self.store(engine)
         assert store.join([_part(7, size=None), _part(-1, size=None), _part(0, size=None)], NOW) == []

@@ -73,9 +73,11 @@ class MemoryStore:
         with self._state.changed:
             return self._state.revoked.keys() & set(ids)
 
-    def join(self, parts: Sequence[Part], now: float) -> list[Joined]:
+    def join(self, parts: Sequence[Part], now: float, anew: bool = False) -> list[Joined]:
         """Store parts; return the groups that this completed."""
         with self._state.changed:
+            for part in parts if anew else ():
+                self._state.groups.pop(part.group, None)
             return self._state.join(parts, now)
 
     def expect(self, sizes: Mapping[str, int], now: float) -> list[Joined]:

@@ -20,6 +20,7 @@ _CAPS = Caps(
     find=False,
     remove=False,
     once=False,
+    step=1,
     priorities="declared",
     skips=False,
     recovers=False,

@@ -225,9 +225,9 @@ class RpcStore:
         del ids
         return set()
 
-    def join(self, parts: Sequence[Part], now: float) -> list[Joined]:
+    def join(self, parts: Sequence[Part], now: float, anew: bool = False) -> list[Joined]:
         """Not possible (Celery says the same of chords)."""
-        del parts, now
+        del parts, now, anew
         _no_groups()
 
     def expect(self, sizes: Mapping[str, int], now: float) -> list[Joined]:

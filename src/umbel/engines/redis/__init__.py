@@ -20,6 +20,7 @@ _CAPS = Caps(
     durability_text="memory first: what a crash of Redis may take depends on its appendonly and appendfsync",
     remove=False,
     once=False,
+    step=200,
     priorities="steps",
     skips=False,
     goes_on=True,

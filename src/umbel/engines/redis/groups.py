@@ -40,9 +40,9 @@ class Groups:
         self._bodies = client.result_prefix + b"umbel.body."
         self._saved = client.result_prefix + b"celery-taskset-meta-"
 
-    def join(self, parts: Sequence[Part], now: float) -> list[Joined]:
+    def join(self, parts: Sequence[Part], now: float, anew: bool = False) -> list[Joined]:
         """Store parts; return the groups that this completed."""
-        args: list[str | bytes | int] = [repr(now)]
+        args: list[str | bytes | int] = [repr(now), int(anew)]
         last: Message | None = None
         parts = list(joinable(parts))
         for part in parts:

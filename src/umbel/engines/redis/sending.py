@@ -22,7 +22,7 @@ __all__ = ["Addressed", "Sending"]
 
 #: How many envelopes and bytes one LPUSH carries at most, so that no command holds Redis up for long.
 _MOST, _MOST_BYTES = 500, 1_000_000
-#: How many messages of a batch are on their way before the next are packed.
+#: How many messages of a batch are on their way before the next are packed (`Caps.step`).
 _SLICE = 200
 #: How many messages are remembered of which nobody knows whether they were stored, and how long (seconds): whoever
 #: tries again does so within the deadline for publishing.

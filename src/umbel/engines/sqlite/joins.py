@@ -47,8 +47,10 @@ _GROW = "UPDATE joining SET grown = grown + ? WHERE id = ?"
 _Row = tuple[int, int, int | None, int | None, int, bool]
 
 
-def join(connection: sqlite3.Connection, parts: Sequence[Part], now: float) -> list[Joined]:
+def join(connection: sqlite3.Connection, parts: Sequence[Part], now: float, anew: bool = False) -> list[Joined]:
     """Store parts; return the groups that this completed, and those whose completing part was repeated."""
+    if anew:
+        forget(connection, [part.group for part in joinable(parts)], 0.0)
     complete = add(connection, parts, now)
     found = payloads(connection, complete)
     return [Joined(name, found[name], body) for name, body in complete.items()]

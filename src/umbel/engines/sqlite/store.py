@@ -57,9 +57,9 @@ class SqliteStore:
         """Return which of the ids are marked as revoked."""
         return self._database.read(results.revoked, ids)
 
-    def join(self, parts: Sequence[Part], now: float) -> list[Joined]:
+    def join(self, parts: Sequence[Part], now: float, anew: bool = False) -> list[Joined]:
         """Store parts; return the groups that this completed."""
-        return self._database.write(joins.join, parts, now)
+        return self._database.write(joins.join, parts, now, anew)
 
     def expect(self, sizes: Mapping[str, int], now: float) -> list[Joined]:
         """Store the sizes of groups; return the groups that this completed."""
