@@ -458,6 +458,37 @@ def test_a_body_that_cannot_be_read_is_a_dead_letter_with_the_reason(app: Any, w
     assert worker.runner.run(job_of(delivery)).end == End.DEAD
 
 
+@pytest.mark.parametrize(("body", "encoding"), [(b"W1s0Ml0sIHt9LCB7fV0=", "base64"), (b'"[[42], {}, {}]"', "utf-8")])
+def test_a_body_is_read_as_it_stood_in_its_envelope(app: Any, worker: MiniWorker, body: bytes, encoding: str) -> None:
+    @app.task
+    def work(x: int) -> int:
+        return x
+
+    result = work.delay(1)
+    (delivery,) = worker.lease()
+    delivery.body, delivery.body_encoding = body, encoding
+    worker.commit(delivery, worker.runner.run(job_of(delivery, body_encoding=encoding)))
+    assert result.get(timeout=5) == 42
+
+
+@pytest.mark.parametrize("encoding", ["base64", "utf-8"])
+def test_a_body_that_cannot_be_taken_out_of_its_envelope_is_a_dead_letter(
+    app: Any, worker: MiniWorker, encoding: str
+) -> None:
+    @app.task
+    def work() -> None: ...
+
+    result = work.delay()
+    (delivery,) = worker.lease()
+    delivery.body = b"!!!"
+    report = worker.runner.run(job_of(delivery, body_encoding=encoding))
+    assert (report.end, "the body is not" in report.reason) == (End.DEAD, True)
+    lost = worker.runner.conclude(job_of(delivery, body_encoding=encoding, verdict="lost", verdict_text="gone"))
+    worker.commit(delivery, lost)
+    with pytest.raises(errors.WorkerLostError, match="gone"):
+        result.get(timeout=5)
+
+
 def test_arguments_that_do_not_fit_are_a_failure(app: Any, worker: MiniWorker) -> None:
     @app.task(typing=False)
     def work(x: int) -> int:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from umbel.core.envelope import plain_body
 from umbel.core.errors import EncodeError
 from umbel.core.limits import Limits
 from umbel.core.protocol import (
@@ -215,3 +216,53 @@ def test_an_envelope_comes_apart_as_it_was_put_together() -> None:
     assert isinstance(found, tuple)
     assert found[1] == body
     assert json.loads(found[0])["properties"]["delivery_tag"] == "tag"
+
+
+# --- bodies in their envelopes -----------------------------------------------------------------------------
+
+SENTENCE = "Größe \u2602 \\ \x00 'quoted' \"once\" \U0001f600 "
+
+
+@pytest.mark.parametrize("text_from", [None, 0, 16_384])
+@pytest.mark.parametrize(
+    "value", ["", "x" * 100_000, SENTENCE, SENTENCE * 2000, "ü" * 20_000 + '"', "\ud800" * 9000, ["a"] * 9000]
+)
+def test_a_body_comes_out_of_its_envelope_as_it_went_in(value: Any, text_from: int | None) -> None:
+    head = TEMPLATE.write(HeadFields("1"))
+    body = encode_body((value,), {}).data
+    data = write_envelope(head, body, "tag", text_from)
+    assert json.loads(data)["properties"]["delivery_tag"] == "tag"
+    found = read_envelope(data)
+    assert isinstance(found, tuple)
+    assert found[1] == body
+
+
+def test_large_json_is_text_in_its_envelope_and_everything_else_is_base64() -> None:
+    head = TEMPLATE.write(HeadFields("1"))
+    large = encode_body(("x" * 20_000,), {}).data
+    assert json.loads(write_envelope(head, large, "tag"))["body"] == large.decode()
+    assert "body_encoding" not in json.loads(write_envelope(head, large, "tag"))["properties"]
+    squeezed = HeadTemplate("t.add", compression="application/x-gzip").write(HeadFields("1"))
+    packed = HeadTemplate("t.add", content_type="application/x-msgpack").write(HeadFields("1"))
+    many_quotes = encode_body((["a"] * 9000,), {}).data
+    for other, body in ((head, b"[[]]"), (squeezed, b"\x1f\x8b" * 9000), (packed, large), (head, many_quotes)):
+        envelope = json.loads(write_envelope(other, body, "tag"))
+        assert (envelope["properties"]["body_encoding"], base64.b64decode(envelope["body"])) == ("base64", body)
+    assert len(write_envelope(head, large, "tag", None)) > len(write_envelope(head, large, "tag")) * 1.3
+
+
+@given(st.binary() | st.text().map(lambda text: json.dumps(text).encode()), st.sampled_from(["", "base64", "utf-8"]))
+@example(b"!!!", "base64")
+@example(b'"half', "utf-8")
+@example(b'"\\ud800"', "utf-8")
+def test_whatever_stands_in_an_envelope_is_a_body_or_the_reason_why_not(body: bytes, encoding: str) -> None:
+    found = plain_body(body, encoding)
+    assert isinstance(found, bytes) or found.reason.isprintable()
+
+
+@given(st.text())
+@example('"' * 100)
+@example("\\" * 3 + '"')
+def test_text_is_taken_out_of_its_quotes(text: str) -> None:
+    for quoted in (json.dumps(text), json.dumps(text, ensure_ascii=False)):
+        assert plain_body(quoted.encode("utf-8", "surrogatepass"), "utf-8") == text.encode("utf-8", "surrogatepass")

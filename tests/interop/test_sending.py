@@ -57,6 +57,14 @@ def test_compressed_messages_are_read_by_both(fleet: Fleet, compression: str) ->
     assert fleet.celery.ask(f"{call}.get(timeout=15)")["args"] == [text]
 
 
+@pytest.mark.parametrize("text", ["x" * 50_000, 'Größe \\ \n "' * 5000])
+def test_large_messages_are_read_by_both(fleet: Fleet, text: str) -> None:
+    sent = fleet.send("echo", text, queue="to_celery")
+    assert sent.get(timeout=15) == {"side": "celery", "args": [text], "kwargs": {}}
+    call = f"echo.apply_async(({text!r},), queue='to_umbel').get(timeout=15)"
+    assert fleet.celery.ask(call) == {"side": "umbel", "args": [text], "kwargs": {}}
+
+
 def test_messages_of_protocol_1_are_run_with_their_options(fleet: Fleet) -> None:
     sent = "old.send_task('fleet.request', (1,), {'k': 2}, queue='to_umbel', expires=60, headers={'x-own': 'h'})"
     seen = fleet.celery.ask(f"{sent}.get(timeout=15)")

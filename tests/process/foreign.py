@@ -178,6 +178,8 @@ def odd_envelopes() -> dict[str, bytes]:
         "no body": envelope(good(), body=GONE),
         "body a number": envelope(good(), body=5),
         "bad base64": envelope(good(), body="!!!"),
+        "much bad base64": envelope(good(), body="!" * 100_000),
+        "much text that is no JSON": envelope(good(), body="!" * 100_000, properties=without("body_encoding")),
         "unknown body encoding": envelope(good(), properties=without("body_encoding", "rot13")),
         "properties a text": envelope(good(), properties="none"),
         "no content type": envelope(good(), **{"content-type": GONE}),

@@ -68,6 +68,10 @@ class Job(msgspec.Struct, array_like=True, gc=False):
     #: "" to run it, else how it ended: lost, timeout, revoked, expired, unknown, terminated.
     verdict: str = ""
     verdict_text: str = ""
+    #: How `body` is written; see `Delivery.body_encoding`.
+    body_encoding: str = ""
+    #: The handle of its lease (`FollowUps.pack_tag`) where the executor may go on by itself; else b"".
+    held: bytes = b""
 
 
 class Report(msgspec.Struct, array_like=True, gc=False):
@@ -88,6 +92,8 @@ class Report(msgspec.Struct, array_like=True, gc=False):
     expected: bool = False
     #: What chords hear of it.
     parts: tuple[Part, ...] = ()
+    #: Not 0: the executor stores this itself, and goes on under this number with what follows.
+    next: int = 0
 
 
 _SUCCESS = Kind.SUCCESS.value
@@ -149,6 +155,9 @@ class Runner(Guard):
     # --- before the run ---------------------------------------------------------------------------------
 
     def _prepare(self, job: Job) -> Call | Report:
+        unreadable = _decode_body(job) if job.body_encoding else ""
+        if unreadable:
+            return self._quarantine(job, unreadable)
         task = self._tasks.get(job.task)
         if task is None:
             head = protocol.read_head(job.head, self._limits)
@@ -223,6 +232,7 @@ class Runner(Guard):
         )
 
     def _conclude(self, job: Job) -> Report:
+        _decode_body(job)
         head = protocol.read_head(job.head, self._limits)
         if isinstance(head, Quarantined):
             return self._quarantine(job, head.reason)
@@ -357,6 +367,17 @@ class Runner(Guard):
             )
         reason = f"internal error: {text_of(exc)}"
         return self._dead(job, exc, reason, f"Task {job.task}[{job.id}] INTERNAL ERROR: {text}")
+
+
+def _decode_body(job: Job) -> str:
+    """Take the body of a job out of the form in which its envelope had it; return why that cannot be done, or ""."""
+    plain = protocol.plain_body(job.body, job.body_encoding)
+    job.body_encoding = ""
+    if isinstance(plain, Quarantined):
+        job.body = b""
+        return plain.reason
+    job.body = plain
+    return ""
 
 
 def _is_expected(call: Call, outcome: Outcome) -> bool:

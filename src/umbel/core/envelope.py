@@ -20,9 +20,29 @@ from umbel.core.head_reader import parse_time, show
 from umbel.core.limits import DEFAULT_LIMITS, Limits
 from umbel.core.safe_repr import arguments_repr
 
-__all__ = ["JSON_ONLY", "decode_content", "read_envelope", "upgrade_head", "write_envelope"]
+__all__ = [
+    "BASE64",
+    "JSON_ONLY",
+    "TEXT",
+    "TEXT_FROM",
+    "decode_content",
+    "plain_body",
+    "quoted_body",
+    "read_envelope",
+    "upgrade_head",
+    "write_envelope",
+]
 
 JSON_ONLY = frozenset({serialization.JSON})
+
+#: How a body may stand in its envelope (kombu: the property `body_encoding`; without it a body is text).
+BASE64, TEXT = "base64", "utf-8"
+#: From so many bytes on a JSON body is written as the text that it is: a quarter shorter, and read in half the time.
+TEXT_FROM = 16_384
+#: How the heads of such messages begin.
+_JSON_HEAD = b'{"content-encoding":"utf-8","content-type":"application/json"'
+#: Of so many bytes in front and in the middle, how many may need an escape: with more of them base64 is better.
+_SAMPLE, _MOST_ESCAPES = 2048, 64
 
 _RAW_NONE = msgspec.Raw(b"null")
 #: A head's properties are never empty, so that `write_envelope` can add to them.
@@ -48,25 +68,86 @@ class _BodyEncoding(msgspec.Struct, gc=False):
 
 _read = msgspec.json.Decoder(_Envelope).decode
 _read_task = msgspec.json.Decoder(_Task).decode
+_read_text = msgspec.json.Decoder(str).decode
 _read_body_encoding = msgspec.json.Decoder(_BodyEncoding | None).decode
 
 
-def write_envelope(head: bytes, body: bytes, delivery_tag: str) -> bytes:
+def write_envelope(head: bytes, body: bytes, delivery_tag: str, text_from: int | None = TEXT_FROM) -> bytes:
     """Return the envelope that kombu's Redis transport keeps in its lists; `delivery_tag` is a fresh UUID
-    text.
+    text. JSON of `text_from` bytes or more is written as text (None: never), all else as base64.
     """
+    text = None if text_from is None or len(body) < text_from else quoted_body(head, body)
     return b"".join(
         (
             # As base64, which msgspec writes twice as fast as binascii does.
             b'{"body":',
-            _encode(body),
+            _encode(body) if text is None else text,
             b",",
             head[1:-2],
-            b',"body_encoding":"base64","delivery_tag":',
+            b',"body_encoding":"base64","delivery_tag":' if text is None else b',"delivery_tag":',
             _encode(delivery_tag),
             b"}}",
         )
     )
+
+
+def quoted_body(head: bytes, body: bytes) -> bytes | None:
+    """Return a body as a JSON string; None where it is no JSON, or has so many quotes that base64 is better."""
+    middle = len(body) // 2
+    if not head.startswith(_JSON_HEAD) or _escapes(body, 0) + _escapes(body, middle) > _MOST_ESCAPES:
+        return None
+    try:
+        return _encode(str(body, "utf-8"))
+    except UnicodeDecodeError:  # compressed
+        return None
+
+
+def _escapes(body: bytes, start: int) -> int:
+    end = start + _SAMPLE
+    return body.count(b'"', start, end) + body.count(b"\\", start, end)
+
+
+def plain_body(body: bytes, encoding: str) -> bytes | Quarantined:
+    """Return a body as its serializer wrote it, or why there is none; see `Delivery.body_encoding`. Never raises."""
+    if encoding == BASE64:
+        return _from_base64(body)
+    return _from_quoted(body) if encoding == TEXT else body
+
+
+def _from_base64(body: bytes) -> bytes | Quarantined:
+    try:
+        # Four times faster than binascii, and stricter: what it refuses may be base64 all the same.
+        return msgspec.convert(str(body, "ascii"), bytes)
+    except (msgspec.ValidationError, UnicodeDecodeError):
+        pass
+    try:
+        return base64.b64decode(body, validate=True)
+    except ValueError as error:
+        return Quarantined(f"the body is not base64: {show(error)}")
+
+
+def _from_quoted(body: bytes) -> bytes | Quarantined:
+    try:
+        return _unescaped(body) or _read_text(body).encode()
+    except (msgspec.MsgspecError, UnicodeError) as error:
+        return Quarantined(f"the body is not readable text: {show(error)}")
+
+
+def _unescaped(body: bytes) -> bytes | None:
+    """The short way for text with a few escaped quotes; None where there are many, or other escapes."""
+    if body[:1] != b'"' or body[-1:] != b'"':
+        return None
+    start, pieces = 1, list[bytes]()
+    for _ in range(_MOST_ESCAPES):
+        end = body.find(b"\\", start)
+        if end < 0:
+            pieces.append(body[start:-1])
+            return b"".join(pieces)
+        if body[end + 1 : end + 2] != b'"':
+            return None
+        pieces.append(body[start:end])
+        start = end + 1
+    return None
 
 
 def read_envelope(
@@ -156,17 +237,15 @@ def _unpack_body(envelope: _Envelope) -> bytes | Quarantined:
     except msgspec.MsgspecError as error:
         return Quarantined(f"the message's properties are wrong: {show(error)}")
     encoding = properties.body_encoding if properties is not None else None
-    if encoding == "base64":
-        try:
-            return base64.b64decode(envelope.body, validate=True)
-        except ValueError as error:
-            return Quarantined(f"the body is not base64: {show(error)}")
-    if encoding is None:
+    if encoding == BASE64:
+        return _from_base64(envelope.body.encode("utf-8", "surrogatepass"))
+    # kombu: its producers write `utf-8` where they are told so
+    if encoding is None or encoding.lower() == TEXT:
         try:
             return envelope.body.encode("utf-8")
         except UnicodeEncodeError as error:
             return Quarantined(f"the body is not readable text: {show(error)}")
-    return Quarantined(f"the body has the unknown encoding {show(encoding)}; known: base64")
+    return Quarantined(f"the body has the unknown encoding {show(encoding)}; known: base64, utf-8")
 
 
 def decode_content(

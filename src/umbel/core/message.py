@@ -59,6 +59,9 @@ class Delivery(Message, gc=False):
     published: float = 0.0
     #: The broker has delivered it before and does not know how far that went: it may have run to its end.
     doubtful: bool = False
+    #: How `body` is written: "" as its serializer wrote it; "base64" or "utf-8" (a JSON string) where it still is as it
+    #: stands in an envelope of JSON, for whoever asked for it like this (`Lease.encoded`); see `envelope.plain_body`.
+    body_encoding: str = ""
 
 
 class Record(msgspec.Struct, gc=False):

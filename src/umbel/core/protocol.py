@@ -12,7 +12,7 @@ import msgspec
 
 from umbel.core import compression as compressions
 from umbel.core import serialization
-from umbel.core.envelope import JSON_ONLY, decode_content, read_envelope, upgrade_head, write_envelope
+from umbel.core.envelope import JSON_ONLY, decode_content, plain_body, read_envelope, upgrade_head, write_envelope
 from umbel.core.errors import EncodeError, ImproperlyConfigured
 from umbel.core.head import (
     PROTOCOL_HEADERS,
@@ -44,6 +44,7 @@ __all__ = [
     "format_time",
     "headers_of",
     "parse_time",
+    "plain_body",
     "read_body",
     "read_envelope",
     "read_head",

@@ -70,6 +70,8 @@ class Lease(NamedTuple):
     #: The caller comes back at once, with a limit of 0 if it wants nothing more: until then a message or two that come
     #: meanwhile may be kept for it.
     again: bool = False
+    #: Large bodies may come as they stand in their envelopes (`Delivery.body_encoding`): the caller does not read them.
+    encoded: bool = False
 
 
 @dataclass(frozen=True, slots=True)

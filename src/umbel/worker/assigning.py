@@ -85,6 +85,7 @@ def job_of(assigned: Assigned) -> Job:
         d.priority,
         assigned.concluding,
         assigned.verdict_text if assigned.concluding else "",
+        d.body_encoding,
     )
 
 

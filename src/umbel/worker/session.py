@@ -49,7 +49,7 @@ def build_consumer(
     clock = SYSTEM_CLOCK
     broker, store = app.broker, app.store
     queues = consumed(app, options)
-    lease = Lease(queues, owner, 0, options.lease)
+    lease = Lease(queues, owner, 0, options.lease, encoded=True)
     shape = SHAPES.get(options.pool)
     async_limit = options.async_concurrency if shape is None else shape(options.concurrency)[1]
     # A thread cannot give back what waits behind its task, so nothing ever does.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import time
 from typing import Any
 
@@ -10,7 +12,9 @@ import redis
 
 from tests.proxy import Proxy
 from tests.servers import RedisServer
+from umbel.core.envelope import plain_body
 from umbel.core.errors import OperationalError
+from umbel.core.head import HeadFields, HeadTemplate, Quarantined
 from umbel.core.message import Delivery, End, Message, Settlement, Stage
 from umbel.engine.registry import open_engine
 from umbel.engine.seam import Engine, Lease
@@ -74,6 +78,70 @@ def test_small_messages_among_large_ones_are_leased_as_ever(engine: Engine, raw:
     assert [(one.id, one.body) for one in got] == [(one.id, one.body) for one in sent]
     assert end(engine, got) == []
     assert raw.keys("umbel.large.*") + raw.keys("umbel.held.*") == []
+
+
+def envelope(id_: str, body: str, encoding: str | None) -> bytes:
+    """Return an envelope as kombu's Redis transport writes it."""
+    properties = {"delivery_tag": "tag", "body_encoding": encoding}
+    whole = {
+        "body": body,
+        "content-encoding": "utf-8",
+        "content-type": "application/json",
+        "headers": {"task": "t", "id": id_, "text": '","headers":{'},
+        "properties": {name: value for name, value in properties.items() if value is not None},
+    }
+    return json.dumps(whole).encode()
+
+
+BODY = '[["' + "x" * 50_000 + ' \\\\ \\" ü"], {}, {}]'
+WRITTEN = {
+    "base64": (base64.b64encode(BODY.encode()).decode(), "base64", "base64"),
+    "text": (BODY, None, "utf-8"),
+    "text that says so": (BODY, "utf-8", "utf-8"),
+    "spelled otherwise": (BODY, "UTF-8", ""),
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_a_large_body_is_left_as_it_stands_for_whoever_does_not_read_it(engine: Engine, raw: Any, name: str) -> None:
+    assert engine.broker is not None
+    body, said, known = WRITTEN[name]
+    raw.lpush("q", envelope("a", body, said), envelope("b", body, said))
+    (first,) = engine.broker.lease(ME._replace(limit=1, encoded=True), time.time())
+    assert (first.id, first.body_encoding) == ("a", known)
+    assert plain_body(first.body, first.body_encoding) == BODY.encode()
+    assert first.body != BODY.encode() or not known
+    (second,) = lease(engine)
+    assert (second.id, second.body_encoding, second.body) == ("b", "", BODY.encode())
+    assert end(engine, [first], end=End.RELEASE) == []
+    (again,) = lease(engine)
+    assert (again.id, again.body) == ("a", BODY.encode())
+
+
+def test_base64_that_is_none_is_told_by_whoever_reads_it(engine: Engine, raw: Any) -> None:
+    assert engine.broker is not None
+    assert engine.dead is not None
+    raw.lpush("q", envelope("a", "!" * 50_000, "base64"))
+    (got,) = engine.broker.lease(ME._replace(encoded=True), time.time())
+    assert isinstance(plain_body(got.body, got.body_encoding), Quarantined)
+    assert end(engine, [got], end=End.RELEASE) == []
+    assert lease(engine) == []
+    (letter,) = engine.dead.browse()
+    assert "base64" in letter.reason
+
+
+def test_a_large_body_is_sent_as_text_unless_base64_is_asked_for(redis_url: str, raw: Any) -> None:
+    sent = large("a")
+    sent.head = HeadTemplate("t").write(HeadFields("a"))
+    for options, text in (({}, True), ({"body_encoding": "base64"}, False)):
+        engine = open_engine(redis_url, options)
+        publish(engine, sent)
+        publish(engine, sent, sent)
+        for _ in range(3):
+            found = json.loads(raw.rpop("q"))
+            assert (found["body"] == sent.body.decode()) == text
+            assert found["properties"].get("body_encoding") == (None if text else "base64")
+        engine.close()
 
 
 @pytest.mark.parametrize("how", [End.RELEASE, End.REQUEUE, End.CRASHED, End.DEAD])

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from umbel.core.envelope import TEXT_FROM
 from umbel.core.errors import ImproperlyConfigured, NotSupportedError
 from umbel.engines.redis.location import Location, locate
 
@@ -112,7 +113,6 @@ def test_what_always_holds_is_accepted(options: dict[str, Any]) -> None:
         ({"ack_emulation": False}, "lose messages"),
         ({"retry_on_timeout": True}, "never sent twice"),
         ({"queue_order_strategy": "sorted"}, "take turns"),
-        ({"body_encoding": "utf-8"}, "base64"),
     ],
 )
 def test_what_cannot_be_kept_is_refused_with_the_reason(options: dict[str, Any], words: str) -> None:
@@ -151,3 +151,11 @@ def test_no_secret_shows() -> None:
     with pytest.raises(ImproperlyConfigured) as caught:
         locate("redis://me:hush@h/x", {})
     assert "hush" not in str(caught.value)
+
+
+def test_how_bodies_are_sent_can_be_told_as_kombu_is_told() -> None:
+    assert locate("redis://h", {}).text_from == TEXT_FROM
+    assert locate("redis://h", {"body_encoding": "base64"}).text_from is None
+    assert locate("redis://h?body_encoding=utf-8", {}).text_from == 0
+    with pytest.raises(ImproperlyConfigured, match="base64"):
+        locate("redis://h", {"body_encoding": "rot13"})

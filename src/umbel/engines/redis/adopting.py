@@ -39,7 +39,8 @@ class Adopting:
             counts = Counts(max(item.token - 1, 0), item.crashes, item.offers, adopted=name)
             place = self._keys.list_of(item.queue, item.priority)
             note = f"{item.ticket} {item.former_owner}"
-            args += (name, counts.token + 1, place, pack(item, item.published or now, counts), note)
+            raw = pack(item, item.published or now, counts, text_from=self._client.location.text_from)
+            args += (name, counts.token + 1, place, raw, note)
         answer = self._client.script(ADOPT, [self._keys.prefix], args)
         return [
             _held(item, args[3 + 5 * n], held)

@@ -14,7 +14,7 @@ from collections.abc import Collection, Sequence
 
 import msgspec
 
-from umbel.core.envelope import JSON_ONLY, read_envelope, write_envelope
+from umbel.core.envelope import BASE64, JSON_ONLY, TEXT, TEXT_FROM, plain_body, read_envelope, write_envelope
 from umbel.core.head import Quarantined
 from umbel.core.head_reader import parse_time, read_head
 from umbel.core.limits import DEFAULT_LIMITS
@@ -132,19 +132,30 @@ _unique = _Unique()
 delivery_tags = _unique.many
 
 
-def pack(message: Message, now: float = 0.0, counts: Counts | None = None, tag: bytes | None = None) -> bytes:
-    """Return the envelope of a message, with the delivery tag given or one of its own."""
+def pack(
+    message: Message,
+    now: float = 0.0,
+    counts: Counts | None = None,
+    tag: bytes | None = None,
+    text_from: int | None = TEXT_FROM,
+) -> bytes:
+    """Return the envelope of a message, with the delivery tag given or one of its own; see `write_envelope`."""
     head = message.head
     text = _unique() if tag is None else tag.decode()
     if not head.startswith(_USUAL) or head[-2:] != b"}}":
         return _pack_unusual(message, now, counts or _EMPTY, text)
     if counts is not None and counts != _EMPTY:
         head = b'%b,"umbel":%b}}' % (head[:-2], _encode(counts))
-    return write_envelope(head, message.body, text)
+    return write_envelope(head, message.body, text, text_from)
 
 
 def pack_push(
-    key: bytes, messages: Sequence[Message], tags: Sequence[bytes], now: float, most_bytes: int
+    key: bytes,
+    messages: Sequence[Message],
+    tags: Sequence[bytes],
+    now: float,
+    most_bytes: int,
+    text_from: int | None = TEXT_FROM,
 ) -> tuple[bytes, int]:
     """Return the LPUSH of the first messages that take about `most_bytes` together, at least one; and how many.
 
@@ -152,14 +163,15 @@ def pack_push(
     """
     parts: list[bytes] = [b""]
     count = size = 0
+    short = float("inf") if text_from is None else text_from
     for message, tag in zip(messages, tags, strict=False):
         head = message.head
-        if head[-2:] == b"}}" and head.startswith(_USUAL):
+        if head[-2:] == b"}}" and head.startswith(_USUAL) and len(message.body) < short:
             body = _encode_body(message.body)
             length = len(body) + len(head) + _AROUND
             parts += (b'$%d\r\n{"body":' % length, body, b",", head[1:-2], _TAIL, tag, _END)
         else:
-            raw = pack(message, now, None, tag)
+            raw = pack(message, now, None, tag, text_from)
             length = len(raw)
             parts += (b"$%d\r\n" % length, raw, b"\r\n")
         count += 1
@@ -224,13 +236,22 @@ def read_counts(raw: bytes) -> Counts:
 
 
 def deliver(
-    raw: bytes, queue: str, number: int, name: bytes, note: bytes = b"", accept: Collection[str] = JSON_ONLY
+    raw: bytes,
+    queue: str,
+    number: int,
+    name: bytes,
+    note: bytes = b"",
+    accept: Collection[str] = JSON_ONLY,
+    *,
+    encoded: bool = False,
 ) -> Delivery | Quarantined:
     """Return the delivery of an envelope that was leased from list `name`, or why it is no message. Never raises.
 
-    A protocol 1 message has its name in the body, which is decoded if `accept` allows that.
+    A protocol 1 message has its name in the body, which is decoded if `accept` allows that. With `encoded` a large
+    body may stay as it stands in the envelope.
     """
-    delivery = _deliver_usual(raw, queue) or _deliver_any(raw, queue, accept)
+    large = _deliver_large(raw, queue, encoded) if len(raw) > _LARGE else None
+    delivery = large or _deliver_usual(raw, queue) or _deliver_any(raw, queue, accept)
     if isinstance(delivery, Quarantined):
         return delivery
     bumps = _noted(delivery, note) if note else 0
@@ -244,44 +265,78 @@ def _deliver_usual(raw: bytes, queue: str) -> Delivery | None:
     if len(raw) > DEFAULT_LIMITS.message_bytes:
         return None
     try:
-        envelope = (_read_large(raw) if len(raw) > _LARGE else None) or _read_envelope(raw)
+        envelope = _read_envelope(raw)
         headers, properties = _read_headers(envelope.headers), _read_properties(envelope.properties)
-        if properties.body_encoding != "base64":
+        if properties.body_encoding != BASE64:
             return None
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
-    head = b"".join((_content(envelope), envelope.headers, b',"properties":', envelope.properties, b"}"))
-    return _filled(headers, properties, queue, head, envelope.body)
+    return _filled(headers, properties, queue, _head(envelope), envelope.body)
 
 
 #: From so many bytes on it pays to look for the end of the body first.
 _LARGE = 8192
 _STARTS = (b'{"body":"', b'{"body": "')
+_ENCODINGS = {BASE64: BASE64, None: TEXT, TEXT: TEXT}
+#: How many quotes and, in a row, backslashes a body may have for its end to be looked for.
+_MOST_QUOTES, _MOST_BACKSLASHES = 1000, 32
 
 
-def _read_large(raw: bytes) -> _Envelope | None:
+def _deliver_large(raw: bytes, queue: str, encoded: bool) -> Delivery | None:
     """The same for an envelope that begins with its body, as those of umbel and kombu do: JSON is read without it."""
-    for start in _STARTS:
-        if raw.startswith(start):
-            end = raw.find(b'"', len(start))
-            rest = raw[end + 1 :].lstrip()
-            if end < 0 or not rest.startswith(b","):
-                return None
-            try:
-                other = _read_without(b"{" + rest[1:])
-            except msgspec.MsgspecError:
-                return None
-            # What would have to be read as JSON, such as an escaped quote, is no base64.
-            body = msgspec.convert(str(memoryview(raw)[len(start) : end], "ascii"), bytes)
-            return _Envelope(other.headers, other.properties, body, other.content_type, other.content_encoding)
-    return None
+    start = next((len(text) for text in _STARTS if raw.startswith(text)), 0)
+    end = _end_of_text(raw, start) if start and len(raw) <= DEFAULT_LIMITS.message_bytes else -1
+    rest = raw[end + 1 :].lstrip()
+    if end < 0 or not rest.startswith(b","):
+        return None
+    try:
+        envelope = _read_without(b"{" + rest[1:])
+        headers, properties = _read_headers(envelope.headers), _read_properties(envelope.properties)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+    encoding = _ENCODINGS.get(properties.body_encoding)
+    if encoding is None:
+        return None
+    body = raw[start:end] if encoding == BASE64 else raw[start - 1 : end + 1]
+    if not encoded:
+        plain = plain_body(body, encoding)
+        return None if isinstance(plain, Quarantined) else _filled(headers, properties, queue, _head(envelope), plain)
+    if encoding == BASE64 and b"\\" in body:
+        return None
+    delivery = _filled(headers, properties, queue, _head(envelope), body)
+    if delivery is not None:
+        delivery.body_encoding = encoding
+    return delivery
+
+
+def _end_of_text(raw: bytes, start: int) -> int:
+    """Return where the JSON string ends whose text begins at `start`; -1 where that is hard to tell."""
+    end = start - 1
+    for _ in range(_MOST_QUOTES):
+        end = raw.find(b'"', end + 1)
+        if end < 0 or raw[end - 1] != _BACKSLASH:
+            return end
+        before = raw[max(end - _MOST_BACKSLASHES, start) : end]
+        count = len(before) - len(before.rstrip(b"\\"))
+        if count == _MOST_BACKSLASHES:
+            return -1
+        if count % 2 == 0:
+            return end
+    return -1
+
+
+_BACKSLASH = ord("\\")
+
+
+def _head(envelope: _Envelope | _WithoutBody) -> bytes:
+    return b"".join((_content(envelope), envelope.headers, b',"properties":', envelope.properties, b"}"))
 
 
 #: (content encoding, content type) → how a head begins.
 _CONTENTS: dict[tuple[str | None, str | None], bytes] = {}
 
 
-def _content(envelope: _Envelope) -> bytes:
+def _content(envelope: _Envelope | _WithoutBody) -> bytes:
     key = (envelope.content_encoding, envelope.content_type)
     found = _CONTENTS.get(key)
     if found is None:

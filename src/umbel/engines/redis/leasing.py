@@ -97,7 +97,7 @@ class Leasing:
             if answer[3] == 2:
                 answer = self._take_large(lease, number, answer)
             self._revocations.saw(bool(answer[4]))
-            server, taken = float(answer[0]), self._deliveries(answer)
+            server, taken = float(answer[0]), self._deliveries(answer, lease.encoded)
             deliveries = self._sift(lease, taken, now, server)
         except OperationalError:
             # Taken or not: the next call under this number returns what is held of it.
@@ -193,22 +193,24 @@ class Leasing:
         self._registered[lease.owner] = (lease.queues, now + lease.seconds / 3)
         return "1"
 
-    def _deliveries(self, answer: Any) -> list[Delivery | tuple[Tag, bytes, str]]:
+    def _deliveries(self, answer: Any, encoded: bool) -> list[Delivery | tuple[Tag, bytes, str]]:
         """Return the deliveries, and (tag, envelope, reason) of what is none."""
         if answer[3]:
-            return [self._deliver(raw, name, int(number), note) for name, number, raw, note in answer[2]]
+            return [self._deliver(raw, name, int(number), note, encoded) for name, number, raw, note in answer[2]]
         found = []
         for name, first, *raws in answer[2]:
-            found += [self._deliver(raw, name, number, b"") for number, raw in enumerate(raws, int(first))]
+            found += [self._deliver(raw, name, number, b"", encoded) for number, raw in enumerate(raws, int(first))]
             size = len(raws[0])
             self._large = min(_MOST_LARGE, _MOST_LARGE_BYTES // size + 1) if size >= _LARGE else 0
         return found
 
-    def _deliver(self, raw: bytes, name: bytes, number: int, note: bytes) -> Delivery | tuple[Tag, bytes, str]:
+    def _deliver(
+        self, raw: bytes, name: bytes, number: int, note: bytes, encoded: bool
+    ) -> Delivery | tuple[Tag, bytes, str]:
         queue = self._queue_of.get(name)
         if queue is None:
             queue = self._queue_of[name] = self._keys.queue_of(name)
-        delivery = deliver(raw, queue, number, name, note, self._accept)
+        delivery = deliver(raw, queue, number, name, note, self._accept, encoded=encoded)
         if isinstance(delivery, Quarantined):
             return Tag(number, name, 0), raw, delivery.reason
         return delivery
@@ -290,7 +292,7 @@ class Leasing:
         args += [len(lease.dead), *lease.dead, len(lists), *lists]
         try:
             server, found = self._client.script(RECOVER, [self._keys.prefix], args)
-            taken = [self._deliver(raw, name, int(number), note) for name, number, raw, note in found]
+            taken = [self._deliver(raw, name, int(number), note, lease.encoded) for name, number, raw, note in found]
             # Among it may be what a dead owner had not looked at yet: not due, or no message.
             kept = self._sift(lease._replace(without=()), taken, now, float(server))
         except OperationalError:

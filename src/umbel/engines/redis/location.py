@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from umbel.core.envelope import JSON_ONLY
+from umbel.core.envelope import BASE64, JSON_ONLY, TEXT, TEXT_FROM
 from umbel.core.errors import ImproperlyConfigured
 from umbel.core.urls import mask_url
 from umbel.engines.redis.options import RESULT_PREFIX, read_options
@@ -69,11 +69,18 @@ class Location:
     fanout_patterns: bool = True
     #: What bodies may be decoded in order to find a message's name there (mime types; protocol 1).
     accept_content: frozenset[str] = JSON_ONLY
+    #: How bodies are sent (kombu): base64 always, JSON as text always, or (None) large JSON as text.
+    body_encoding: str | None = None
 
     @property
     def fanout(self) -> bytes:
         """What stands in front of a fanout exchange's name."""
         return self.fanout_prefix.replace("{db}", str(self.db)).encode()
+
+    @property
+    def text_from(self) -> int | None:
+        """From how many bytes on JSON is sent as text (None: never)."""
+        return _TEXT_FROM[self.body_encoding]
 
     @property
     def address(self) -> str:
@@ -83,6 +90,7 @@ class Location:
         return self.path or f"{self.host}:{self.port}"
 
 
+_TEXT_FROM = {None: TEXT_FROM, BASE64: None, TEXT: 0}
 _FIELDS = frozenset(item.name for item in fields(Location))
 
 

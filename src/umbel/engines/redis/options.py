@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
+from umbel.core.envelope import BASE64, TEXT
 from umbel.core.errors import ImproperlyConfigured, NotSupportedError
 from umbel.core.serialization import accept_set
 
@@ -96,6 +97,12 @@ def _accepted(name: str, value: Any) -> frozenset[str]:
         raise ImproperlyConfigured(f"{name} must be a list of serializers, not {value!r}") from None
 
 
+def _encoding(name: str, value: Any) -> str:
+    if value in (BASE64, TEXT):
+        return str(value)
+    raise ImproperlyConfigured(f"{name} must be {BASE64!r} or {TEXT!r}, not {value!r}")
+
+
 def _verify(name: str, value: Any) -> str:
     if isinstance(value, ssl.VerifyMode):
         return value.name.removeprefix("CERT_").lower()
@@ -151,6 +158,7 @@ _READ: dict[str, Callable[[str, Any], Any]] = {
     "fanout_prefix": _fanout,
     "fanout_patterns": _flag,
     "accept_content": _accepted,
+    "body_encoding": _encoding,
     "master_name": _text,
     "min_other_sentinels": _count,
     "sentinel_kwargs": _mapping,
@@ -197,7 +205,6 @@ _REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
         (False, None, "false", "False", "0"),
         "what may have been done is never sent twice; leave it out",
     ),
-    "body_encoding": (("base64",), "bodies are base64, as Celery's workers expect them; leave it out"),
     "deadletter_queue": ((None, ""), "messages that are given up are kept apart: see `umbel dead`; leave it out"),
     "sentinel_fanout_compat": (
         (False, None, "false", "False", "0"),

@@ -60,6 +60,7 @@ class Sending:
         #: again comes with the same objects.
         self._unsure: dict[int, tuple[Message, list[Addressed], float]] = {}
         self._lists: dict[tuple[str, int], bytes] = {}
+        self._text_from = client.location.text_from
 
     def publish(self, messages: Sequence[Message], now: float) -> list[Refusal]:
         """Store the messages; return those that no queue is bound for or that Redis would not take."""
@@ -95,7 +96,7 @@ class Sending:
 
     def _publish_one(self, message: Message, now: float) -> None:
         """The short way of most calls."""
-        raw = pack(message, now)
+        raw = self._pack(message, now)
         kept = (message.queue, message.priority)
         name = self._lists.get(kept)
         try:
@@ -128,7 +129,8 @@ class Sending:
                 while places:
                     some = places[:_SLICE]
                     tags = delivery_tags(len(some))
-                    command, count = pack_push(key, [messages[place] for place in some], tags, now, _MOST_BYTES)
+                    next_ = [messages[place] for place in some]
+                    command, count = pack_push(key, next_, tags, now, _MOST_BYTES, self._text_from)
                     pushed.append((some[:count], tags))
                     places = places[count:]
                     yield command
@@ -155,7 +157,10 @@ class Sending:
         for place, tag in zip(places, tags, strict=False):
             message = messages[place]
             name = self._keys.list_of(message.queue, message.priority)
-            yield Addressed(place, message.queue, name, pack(message, now, None, tag), 0.0)
+            yield Addressed(place, message.queue, name, self._pack(message, now, tag), 0.0)
+
+    def _pack(self, message: Message, now: float, tag: bytes | None = None) -> bytes:
+        return pack(message, now, None, tag, self._text_from)
 
     def _keep_list(self, kept: tuple[str, int], name: bytes) -> None:
         if len(self._lists) < 10_000:
@@ -177,7 +182,7 @@ class Sending:
                 continue
             queues, channel = self._exchanges.route(message)
             if channel:
-                told.append(Told(index, channel, marked(pack(message, now)), alone=not queues))
+                told.append(Told(index, channel, marked(self._pack(message, now)), alone=not queues))
             elif not queues:
                 refusals.append(Refusal(index, unroutable(message)))
             addressed += [self.address(message, queue, now, index) for queue in queues]
@@ -188,7 +193,7 @@ class Sending:
         due = message.due if message.due > now else 0.0
         kept = (queue, message.priority)
         name = self._lists.get(kept) or self._keys.list_of(queue, message.priority)
-        return Addressed(index, queue, name, pack(message, now), due)
+        return Addressed(index, queue, name, self._pack(message, now), due)
 
     def _remember(self, messages: Sequence[Message], addressed: Sequence[Addressed]) -> None:
         by_index: dict[int, list[Addressed]] = {}

@@ -11,7 +11,7 @@ end
 
 -- A message is taken over: nothing to do unless it was adopted.
 local function follow_adopted(raw, former, number, list, owner)
-  local name = string.match(string.sub(raw, -180), '"adopted":"(%x+)"},"body_encoding"')
+  local name = string.match(string.sub(raw, -180), '"adopted":"(%x+)"},"')
   if not name then return end
   local known, token = adopted_entry(redis.call('HGET', P .. 'umbel.adopted', name))
   if known == former then note_adopted(name, number, token + 1, list, owner) end
