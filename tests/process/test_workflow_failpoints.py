@@ -116,7 +116,14 @@ def test_one_file_goes_on_once(lab: Lab, process: str, point: str, fault: str, p
 IN_REDIS = {kind: IN_EXECUTORS[kind] for kind in ("expect", "plan", "grow", "forget")}
 
 
-@pytest.mark.parametrize(POINT, cases("executor", IN_REDIS, "kill-after") + cases("consumer", TOGETHER, *EACH))
+#: There an executor goes on by itself, and settles, where nothing else waits.
+THE_REST = {"settle": 8}
+
+
+@pytest.mark.parametrize(
+    POINT,
+    cases("executor", {**IN_REDIS, "settle": 1}, "kill-after") + cases("consumer", THE_REST, *EACH),
+)
 def test_redis_goes_on_once(redis_lab: Lab, process: str, point: str, fault: str, passes: int) -> None:
     walk(redis_lab, process, point, fault, passes)
 

@@ -161,10 +161,6 @@ class Settlement(msgspec.Struct, gc=False):
     reason: str = ""
     #: What the task contributes to the groups it is a member of.
     parts: tuple[Part, ...] = ()
-    #: Not 0: whoever settles would like to go on with the only message of `publish` under this ticket (`caps.goes_on`).
-    ticket: int = 0
-    #: That message as it is held then; None where it went into its queue after all.
-    taken: Delivery | None = None
 
 
 class Stage(enum.StrEnum):

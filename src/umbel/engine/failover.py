@@ -34,6 +34,8 @@ def failover(urls: Sequence[str], open_one: Callable[[str], Engine], *, shuffle:
         bus=None if first.bus is None else _Bus(servers),
         dead=None if first.dead is None else _Part(servers, "dead"),
         atomic=None if first.atomic is None else _Atomic(servers),
+        # The processes of a worker may be at different servers.
+        follow_ups=None,
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from umbel.core.message import Delivery, Joined, Message, Part, Record, Settlement
 from umbel.engine.failpoints import failpoint
-from umbel.engine.seam import Atomic, Broker, Bus, Engine, Lease, Refusal, Store
+from umbel.engine.seam import Atomic, Broker, Bus, Engine, FollowUps, Lease, Refusal, Store
 
 __all__ = ["instrument"]
 
@@ -21,6 +21,7 @@ def instrument(engine: Engine) -> Engine:
         store=None if engine.store is None else _Store(engine.store),
         bus=None if engine.bus is None else _Bus(engine.bus),
         atomic=None if engine.atomic is None else _Atomic(engine.atomic),
+        follow_ups=None if engine.follow_ups is None else _FollowUps(engine.follow_ups),
     )
 
 
@@ -181,3 +182,23 @@ class _Atomic:
         stale = self._atomic.commit(owner, settlements, now)
         failpoint("settle.after")
         return stale
+
+
+class _FollowUps:
+    def __init__(self, follow_ups: FollowUps) -> None:
+        self._follow_ups = follow_ups
+
+    def leased(self, settlement: Settlement) -> Delivery | None:
+        return self._follow_ups.leased(settlement)
+
+    def go_on(self, owner: str, lane: str, ticket: int, settlement: Settlement, now: float) -> bool:
+        failpoint("settle.before")
+        held = self._follow_ups.go_on(owner, lane, ticket, settlement, now)
+        failpoint("settle.after")
+        return held
+
+    def pack_tag(self, tag: Any) -> bytes:
+        return self._follow_ups.pack_tag(tag)
+
+    def unpack_tag(self, data: bytes) -> Any:
+        return self._follow_ups.unpack_tag(data)

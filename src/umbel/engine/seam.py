@@ -47,9 +47,9 @@ class Caps:
     counts: bool = True
     #: The store joins groups and keeps pieces of workflows.
     plans: bool = True
-    #: `commit` may lease the follow-up of a settlement with a ticket to the settling owner, in the same step: where its
-    #: list is empty and nothing is revoked. Elsewhere tickets of settlements are passed over.
-    goes_on: bool = False
+    #: `adopt` (`start`) looks whether anything is revoked: asking the store right after it costs nothing if that is so.
+    adopt_looks: bool = False
+    start_looks: bool = False
     #: Whose clock decides when messages are due and leases lapse: "caller" (any `now` is believed) or "server".
     clock: str = "caller"
     #: Whose clock decides when stored states are over.
@@ -316,6 +316,26 @@ class Atomic(Protocol):
         """
 
 
+class FollowUps(Protocol):
+    """Commits an outcome and leases what follows from it in one step. Any process of the owner may do so."""
+
+    def leased(self, settlement: Settlement) -> Delivery | None:
+        """Return the only message that follows as `go_on` leases it; None where it has to go through its queue."""
+
+    def go_on(self, owner: str, lane: str, ticket: int, settlement: Settlement, now: float) -> bool:
+        """Do what `Atomic.commit` does; tell whether the follow-up is leased now, and started under `ticket`.
+
+        It goes into its queue instead while others wait there or anything is revoked. Tickets of a lane grow. A call
+        that repeats the last one of its lane, from whichever process, changes nothing and answers as that did.
+        """
+
+    def pack_tag(self, tag: Any) -> bytes:
+        """Return the tag of a delivery as another process can read it."""
+
+    def unpack_tag(self, data: bytes) -> Any:
+        """Read what `pack_tag` wrote."""
+
+
 @dataclass(frozen=True)
 class Engine:
     """One opened technology. Parts that it does not provide are None."""
@@ -327,6 +347,8 @@ class Engine:
     bus: Bus | None = None
     dead: DeadLetters | None = None
     atomic: Atomic | None = None
+    #: To be used where there is `atomic`.
+    follow_ups: FollowUps | None = None
     #: Where results travel as messages (`rpc://`): takes the name of a queue that results will be sent to, and after
     #: how many seconds without use it may go (0: never); makes it exist before the next message is published.
     replies: Callable[[str, float], None] | None = None

@@ -9,8 +9,8 @@ import time
 import msgspec
 import pytest
 
-from umbel.core.message import Depth, End, Stage
-from umbel.engine.seam import Atomic, Bus, DeadLetters, Engine, Lease
+from umbel.core.message import Depth, End, Settlement, Stage
+from umbel.engine.seam import Atomic, Bus, DeadLetters, Engine, FollowUps, Lease
 from umbel.testing.conformance_parts import DEADLINE, NOW, Suite, done, eventually, ids, message, record, same
 
 
@@ -227,53 +227,77 @@ class AtomicSuite(Suite):
         assert letter.message.id == "lost"
         assert "nowhere" in letter.reason
 
+    @staticmethod
+    def follow_ups(engine: Engine) -> FollowUps:
+        """Return what goes on with follow-ups; skip where there is no such thing."""
+        if engine.follow_ups is None:
+            pytest.skip("this engine leases follow-ups as it does everything else")
+        return engine.follow_ups
+
     def test_who_settles_may_go_on_with_what_follows(self, engine: Engine) -> None:
-        broker, atomic = self.broker(engine), self.atomic(engine)
+        broker, follow_ups = self.broker(engine), self.follow_ups(engine)
         broker.publish([message("a")], NOW)
         (got,) = self.take(engine)
-        settlement = done(got, record=record("a", "SUCCESS"), publish=(message("next"),), ticket=7)
-        assert atomic.commit("me", [settlement], NOW) == []
-        assert self.store(engine).get(["a"], NOW)["a"].state == "SUCCESS"
-        if not engine.caps.goes_on:
-            assert settlement.taken is None
-            assert ids(self.take(engine)) == ["next"]
-            return
-        follower = settlement.taken
+        settlement = done(got, record=record("a", "SUCCESS"), publish=(message("next"),))
+        follower = follow_ups.leased(settlement)
         assert follower is not None
         assert same(follower, message("next"))
+        assert follow_ups.go_on("me", "lane", 7, settlement, NOW)
+        assert self.store(engine).get(["a"], NOW)["a"].state == "SUCCESS"
         assert self.take(engine) == []
         assert broker.start("me", [(follower.tag, follower.token, 9)], NOW) == []
-        assert atomic.commit("me", [done(follower, record=record("next", "SUCCESS"))], NOW) == []
+        tag = follow_ups.unpack_tag(follow_ups.pack_tag(follower.tag))
+        last = Settlement(tag, follower.token, record=record("next", "SUCCESS"))
+        assert self.atomic(engine).commit("me", [last], NOW) == []
         assert self.take(engine) == []
         assert broker.depth(["q"], NOW)["q"] == Depth()
 
+    def test_going_on_again_changes_nothing_and_is_answered_alike(self, engine: Engine) -> None:
+        broker, follow_ups = self.broker(engine), self.follow_ups(engine)
+        broker.publish([message("a")], NOW)
+        (got,) = self.take(engine)
+        first = done(got, publish=(message("b"),))
+        assert [follow_ups.go_on("me", "lane", 7, first, NOW) for _ in range(2)] == [True, True]
+        follower = follow_ups.leased(first)
+        assert follower is not None
+        broker.publish([message("waits")], NOW)
+        second = done(follower, publish=(message("c"),))
+        assert [follow_ups.go_on("me", "lane", 8, second, NOW) for _ in range(2)] == [False, False]
+        assert not follow_ups.go_on("me", "lane", 7, first, NOW)
+        assert ids(self.take(engine)) == ["waits", "c"]
+        assert broker.depth(["q"], NOW)["q"].leased == 2
+
     def test_what_a_dead_owner_went_on_with_is_known_as_started(self, engine: Engine) -> None:
-        if not engine.caps.goes_on:
-            pytest.skip("this engine leases follow-ups as it does everything else")
+        follow_ups = self.follow_ups(engine)
         self.broker(engine).publish([message("a")], NOW)
         (got,) = self.take(engine)
-        assert self.atomic(engine).commit("me", [done(got, publish=(message("next"),), ticket=7)], NOW) == []
+        assert follow_ups.go_on("me", "lane", 7, done(got, publish=(message("next"),)), NOW)
         (heir,) = self.broker(engine).recover(Lease(("q",), "heir", 5, 30.0, dead=("me",)), NOW)
         assert (heir.id, heir.ticket, heir.former_owner) == ("next", 7, "me")
-        stale = done(got, publish=(message("again"),), ticket=8)
-        assert self.atomic(engine).commit("me", [stale], NOW) == [got.tag]
-        assert stale.taken is None
+        assert not follow_ups.go_on("me", "lane", 8, done(got, publish=(message("again"),)), NOW)
         assert self.take(engine) == []
 
     def test_nobody_goes_on_past_others_that_wait_nor_with_what_may_be_revoked(self, engine: Engine) -> None:
-        broker, atomic = self.broker(engine), self.atomic(engine)
+        broker, follow_ups = self.broker(engine), self.follow_ups(engine)
         broker.publish([message("a"), message("b")], NOW)
         first, second = self.take(engine)
         broker.publish([message("waits")], NOW)
-        settlement = done(first, publish=(message("next"),), ticket=7)
-        assert atomic.commit("me", [settlement], NOW) == []
-        assert settlement.taken is None
+        assert not follow_ups.go_on("me", "lane", 7, done(first, publish=(message("next"),)), NOW)
         assert ids(self.take(engine)) == ["waits", "next"]
         self.store(engine).revoke([record("anything", "REVOKED")], NOW)
-        settlement = done(second, publish=(message("last"),), ticket=8)
-        assert atomic.commit("me", [settlement], NOW) == []
-        assert settlement.taken is None
+        assert not follow_ups.go_on("me", "lane", 8, done(second, publish=(message("last"),)), NOW)
         assert ids(self.take(engine)) == ["last"]
+
+    def test_only_one_message_that_may_run_at_once_is_gone_on_with(self, engine: Engine) -> None:
+        follow_ups = self.follow_ups(engine)
+        self.broker(engine).publish([message("a")], NOW)
+        (got,) = self.take(engine)
+        follower = message("next")
+        others = (message("later", due=NOW + 60), message("over", expires=NOW + 60), message("bound", exchange="some"))
+        assert follow_ups.leased(done(got, publish=(follower,))) is not None
+        assert [follow_ups.leased(done(got, publish=(other,))) for other in others] == [None] * 3
+        assert follow_ups.leased(done(got, publish=(follower, message("second")))) is None
+        assert follow_ups.leased(done(got)) is None
 
 
 class BusSuite(Suite):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any, NamedTuple
 
 from umbel.app.execution import Job, Report
@@ -34,15 +33,19 @@ class Assigner:
         self._app = app
         self._options = options
         self._runtimes = runtimes
-        self._numbers = itertools.count(1)
+        self._last = 0
         self._facts: dict[str, _Facts] = {}
 
     def begin(self) -> None:
         """Start a round: what is known about tasks may have changed since the last one."""
         self._facts.clear()
 
-    def assigned(self, item: Admitted) -> Assigned:
-        """Return what an executor is to be given for an admitted delivery, under the next number."""
+    def reserve(self, count: int) -> None:
+        """Leave out the next numbers: an executor gives them to what it goes on with."""
+        self._last += count
+
+    def assigned(self, item: Admitted, number: int = 0) -> Assigned:
+        """Return what an executor is to be given for an admitted delivery, under the next number if none is given."""
         delivery = item.delivery
         facts = self._facts.get(delivery.task)
         if facts is None:
@@ -50,7 +53,8 @@ class Assigner:
         is_async, early, cost, hard = facts
         if not unlimited(delivery.head):
             hard = hard_limit_of(self._app, delivery.task, delivery.head, self._options)
-        number = next(self._numbers)
+        if not number:
+            number = self._last = self._last + 1
         if not item.verdict:
             return Assigned(delivery, number, cost, hard, is_async, early)
         # A conclusion is short work, but what it runs (handlers, errbacks) is unknown.
@@ -66,6 +70,13 @@ class Assigner:
             self._runtimes.expected(name),
             hard_limit_of(self._app, name, b"", self._options),
         )
+
+
+def again(assigned: Assigned) -> Admitted:
+    """Return what has come back unstarted, as it is to be given to an executor again."""
+    if assigned.doomed:
+        return Admitted(assigned.delivery, "revoked", "revoked")
+    return Admitted(assigned.delivery, assigned.concluding, assigned.verdict_text if assigned.concluding else "")
 
 
 def job_of(assigned: Assigned) -> Job:

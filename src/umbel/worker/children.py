@@ -24,6 +24,7 @@ from umbel.engine.clock import SYSTEM_CLOCK
 from umbel.engine.failpoints import enter_process
 from umbel.worker.executor import Executor, ExecutorLimits, no_operation
 from umbel.worker.link import Link
+from umbel.worker.next_step import NextSteps, goes_on
 from umbel.worker.options import WorkerOptions
 from umbel.worker.progress import Progress
 from umbel.worker.session import build_consumer
@@ -143,14 +144,16 @@ class Launcher:
         options = self.options
         signals.worker_process_init.send(sender=options.hostname)
         runner = Runner(self.app, options.hostname, clock=SYSTEM_CLOCK, rng=random.Random())
+        place = progress.slot(slot)
         executor = Executor(
             self.app,
             runner,
             sock,
-            progress.slot(slot),
+            place,
             ExecutorLimits(options.max_tasks_per_child, options.max_memory_per_child),
             options,
             None if progress.rings is None else progress.rings.writer(slot),
+            None if not goes_on(self.app, options) else NextSteps(self.app, options, progress.session, slot, place),
         )
         status = 0
         try:

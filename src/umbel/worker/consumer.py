@@ -26,7 +26,7 @@ from umbel.core.outcome import Policy
 from umbel.engine.clock import Clock
 from umbel.worker import admission
 from umbel.worker.admission import Admitted
-from umbel.worker.assigning import settlement_of
+from umbel.worker.assigning import again, settlement_of
 from umbel.worker.crew import Assigned, Crew, Member
 from umbel.worker.endings import plain_ending
 from umbel.worker.executor import Up
@@ -41,6 +41,7 @@ from umbel.worker.pools import LocalCrew
 from umbel.worker.progress import Progress
 from umbel.worker.service import Service
 from umbel.worker.settler import Settler
+from umbel.worker.tally import Tally
 
 logger = logging.getLogger("umbel.worker")
 
@@ -66,7 +67,7 @@ class Consumer:
     heartbeat: Heartbeat
     clock: Clock
     totals: dict[str, int] = field(default_factory=dict)
-    #: Keeps an idle executor for what follows from its task.
+    #: Follows executors that go on by themselves.
     going_on: GoingOn | None = None
     remote: Service | None = None
     watchdog: Service | None = None
@@ -117,6 +118,11 @@ class Consumer:
     def kill(self, member: Member, signum: int) -> None:
         """Have the supervisor send a signal to an executor's process group."""
         self.link.send(Note("kill", slot=member.index, pid=member.pid, signal=signum))
+
+    def catch_up(self) -> None:
+        """Wait until what executors have said is known here."""
+        if self.going_on is not None:
+            self.going_on.catch_up(self.wake)
 
     def ask_for_shutdown(self) -> None:
         """Have the supervisor stop this worker warm (control command `shutdown`)."""
@@ -176,6 +182,8 @@ class Consumer:
         if data == "wake":
             with suppress(BlockingIOError):
                 os.read(self._read, 4096)
+            if self.going_on is not None:
+                self.going_on.caught_up(self._take_reports)
         elif isinstance(data, Member):
             self._on_member(data)
         elif source is self.link:
@@ -231,6 +239,8 @@ class Consumer:
         reports: list[Report] = []
         recalled: list[int] = []
         for frame in frames:
+            if self.going_on is not None:
+                self.going_on.not_held(member, frame)
             reports += frame.reports
             recalled += frame.recalled
             if frame.ready:
@@ -242,33 +252,26 @@ class Consumer:
             self._on_reports(member, reports)
         if recalled:
             returned = self.crew.take_back(member, recalled)
-            self.feeder.give_back([_again(assigned) for assigned in returned if assigned is not None])
-        if recalled or any(frame.ready for frame in frames):
+            self.feeder.give_back([again(assigned) for assigned in returned if assigned is not None])
+        if recalled or any(frame.ready or frame.queued for frame in frames):
             self.feeder.room()
 
     def _on_reports(self, member: Member, reports: list[Report]) -> None:
+        tally = Tally(self.totals, self.crew.runtimes)
+        if self.going_on is not None:
+            reports = self.going_on.follow(member, reports, tally)
         back = self.crew.take_back(member, [report.number for report in reports])
         settlements = []
-        runtimes: dict[str, list[float]] = {}
         for assigned, report in zip(back, reports, strict=True):
-            if assigned is None:
-                continue
-            delivery = assigned.delivery
-            if assigned.concluding:
-                self.totals[delivery.task] = self.totals.get(delivery.task, 0) + 1
-            else:
-                runtimes.setdefault(delivery.task, []).append(report.runtime)
-            settlements.append(settlement_of(delivery, report))
-        for task, lengths in runtimes.items():
-            self.totals[task] = self.totals.get(task, 0) + len(lengths)
-            if len(lengths) > 1:
-                self.crew.runtimes.learn(task, max(lengths))
-            self.crew.runtimes.learn(task, sum(lengths) / len(lengths), len(lengths))
+            if assigned is not None:
+                tally.add(assigned, report)
+                settlements.append(settlement_of(assigned.delivery, report))
+        tally.enter()
+        if not settlements:
+            return
         if self.crew.busy() or self._stopping:
             self.settler.put(settlements)
         else:
-            if self.going_on is not None and len(settlements) == 1:
-                self.going_on.ask(member, settlements[0])
             self.settler.settle(settlements)
         if member.wants_more():
             self.feeder.room()
@@ -289,10 +292,12 @@ class Consumer:
         started = member.slot.started()
         left = self.crew.leave(member)
         member.sock.close()
-        back = [_again(a) for a in left if a.number > started]
+        back: list[Admitted] = []
         for assigned in left:
             if assigned.number <= started:
                 self._judge(assigned, note.text, back)
+            elif self.going_on is None or not self.going_on.ask(member, assigned):
+                back.append(again(assigned))
         self.feeder.give_back(back)
 
     def _judge(self, assigned: Assigned, how: str, back: list[Admitted]) -> None:
@@ -334,6 +339,7 @@ class Consumer:
         self.overseer.recall()
 
     def _leave(self, now: float) -> None:
+        settled = self.settler.pending == 0
         if self.feeder.join(0):
             self.settler.put(
                 [
@@ -343,7 +349,7 @@ class Consumer:
             )
         if self._deadline is not None and now >= self._deadline and not self._cold:
             self._cut_off()
-        if self.crew.busy() == 0 and self.feeder.join(0) and self.settler.pending == 0:
+        if settled and self.crew.busy() == 0 and self.feeder.join(0) and self.settler.pending == 0:
             self._status = 0
 
     def _cut_off(self) -> None:
@@ -387,9 +393,3 @@ class Consumer:
             member.sock.close()
         self._selector.close()
         return status
-
-
-def _again(assigned: Assigned) -> Admitted:
-    if assigned.doomed:
-        return Admitted(assigned.delivery, "revoked", "revoked")
-    return Admitted(assigned.delivery, assigned.concluding, assigned.verdict_text if assigned.concluding else "")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from umbel.app.execution import Job, Report
-from umbel.core.message import Delivery
+from umbel.core.message import Delivery, Settlement
 from umbel.worker.admission import Admitted
 from umbel.worker.executor import Down, Up
 from umbel.worker.frames import FrameReader, pack
@@ -52,6 +52,8 @@ class Assigned:
     concluding: str = ""
     #: The signal that is to end it as soon as it begins: it was terminated before (0 = it was not).
     doomed: int = 0
+    #: The outcome that it follows from, where its executor went on with it by itself.
+    follows: Settlement | None = None
 
 
 @dataclass(slots=True)
@@ -100,6 +102,9 @@ class Member:
 
     def assign(self, assigned: Assigned, size: int) -> None:
         """Count a job as given to this executor."""
+        if self.assigned:
+            # Others wait: it is not to go on by itself.
+            self.slot.allow(0)
         self.assigned[assigned.number] = assigned
         if assigned.is_async:
             self.async_jobs += 1
@@ -131,6 +136,7 @@ class Member:
     def retire(self) -> None:
         """Ask the executor to finish what it has and exit."""
         self.leaving = True
+        self.slot.allow(0)
         self.sock.sendall(pack(Down(retire=True)))
 
 
@@ -260,30 +266,20 @@ class Crew:
                 batches.setdefault(member.index, (member, []))[1].append(assigned)
                 if len(members) > 1 and members[1].load < member.load:
                     members.append(members.pop(0))
+        if backlog:
+            self.hold()
         return list(batches.values())
 
-    def block(self, member: Member, number: int) -> bool:
-        """Keep an idle executor for a job to come; False where it has work or takes none."""
+    def advance(self, member: Member, number: int, following: Assigned) -> None:
+        """Count a job as ended and the one that follows from it as given to the same executor."""
         with self._lock:
-            if member.assigned or not member.ready or member.leaving or member.blocked_by:
-                return False
-            member.blocked_by = number
-            return True
+            member.release(number)
+            member.assign(following, len(following.delivery.body) + len(following.delivery.head))
 
-    def unblock(self, member: Member, number: int) -> None:
-        """Let go of an executor that was kept for a job."""
-        with self._lock:
-            if member.blocked_by == number:
-                member.blocked_by = 0
-
-    def start_blocked(self, member: Member, assigned: Assigned) -> bool:
-        """Count the job for which an executor was kept as given to it; False where the executor has gone."""
-        with self._lock:
-            if self.members.get(member.index) is not member or member.leaving or member.blocked_by != assigned.number:
-                return False
-            member.blocked_by = 0
-            member.assign(assigned, len(assigned.delivery.body) + len(assigned.delivery.head))
-            return True
+    def hold(self) -> None:
+        """Have executors that go on by themselves stop doing so: somebody waits."""
+        for member in list(self.members.values()):
+            member.slot.allow(0)
 
     def forget(self, member: Member, numbers: Iterable[int]) -> None:
         """Drop jobs that were planned but not sent."""

@@ -23,11 +23,12 @@ from typing import Any
 import msgspec
 
 from umbel.app.execution import Job, Report, Runner
-from umbel.core.errors import SoftTimeLimitExceeded
+from umbel.core.errors import OperationalError, SoftTimeLimitExceeded
 from umbel.engine.failpoints import failpoint
 from umbel.worker.frames import FrameReader, pack
 from umbel.worker.limits import hard_limit_of, soft_limit_of, unlimited
 from umbel.worker.loop import TaskLoop
+from umbel.worker.next_step import NextSteps
 from umbel.worker.options import WorkerOptions
 from umbel.worker.progress import Slot
 from umbel.worker.ring import RingWriter
@@ -53,6 +54,10 @@ class Up(msgspec.Struct, array_like=True, gc=False):
     recalled: list[int] = []
     #: Set once, when the executor is ready for work; its process id.
     ready: int = 0
+    #: Numbers of follow-ups that were to be gone on with, and have gone into their queues.
+    queued: list[int] = []
+    #: The same of those of which is not known whether they are held.
+    unsure: list[int] = []
     #: Why the executor will exit after this frame ("" = it goes on): it has reached one of its limits.
     leaving: str = ""
 
@@ -85,6 +90,8 @@ class Executor:
     options: WorkerOptions
     #: Where reports go; None: all through the socket.
     ring: RingWriter | None = None
+    #: Lets it go on by itself with what follows from a task.
+    steps: NextSteps | None = None
 
     def __post_init__(self) -> None:
         self._reader: FrameReader[Down] = FrameReader(Down)
@@ -178,8 +185,33 @@ class Executor:
         self._done += 1
         if report.log:
             log_report(job, report)
-        # At once, never with the next one: what a kill takes away is the running task and nothing before it.
-        self._tell(report)
+        if not self._go_on(job, report):
+            # At once, never with the next one: what a kill takes away is the running task and nothing before it.
+            self._tell(report)
+
+    def _go_on(self, job: Job, report: Report) -> bool:
+        """Store what the job has come to and go on with what follows; False where that is the consumer's work."""
+        if self.steps is None or self.ring is None or not report.publish:
+            return False
+        if self._queue or self._retiring or self._recall_wanted or self._limit_reached():
+            return False
+        step = self.steps.after(job, report)
+        if step is None:
+            return False
+        report.next = step.number
+        if not self._append(report, self.ring):
+            report.next = 0
+            return False
+        try:
+            following = self.steps.go_on(step)
+        except OperationalError:
+            self._write(pack(Up(unsure=[step.number])))
+            return True
+        if following is None:
+            self._write(pack(Up(queued=[step.number])))
+        else:
+            self._queue.append(following)
+        return True
 
     def _plain(self, job: Job) -> Report:
         return self.runner.conclude(job) if job.verdict else self.runner.run(job)
@@ -231,14 +263,22 @@ class Executor:
         if ring is None:
             self._send(Up(reports=[report]))
             return
+        if not self._append(report, ring):
+            self._send(Up(reports=[report]))
+        elif ring.must_ring():
+            self._write(_BELL)
+
+    def _append(self, report: Report, ring: RingWriter) -> bool:
+        """Put a report into the ring; False where that has no room. Its reader is woken before it is full."""
         failpoint("report.before")
         with self._sending:
             appended = ring.append(report)
         if not appended:
-            self._write(pack(Up(reports=[report])))
+            return False
         failpoint("report.after")
-        if appended and ring.must_ring():
+        if ring.is_filling and ring.must_ring():
             self._write(_BELL)
+        return True
 
     def _send(self, frame: Up) -> None:
         failpoint("report.before")

@@ -65,6 +65,10 @@ class Feeder(Service):
     received: Callable[[Delivery], None] | None = None
     #: Called before the broker is used again after it failed: makes the queues exist.
     rebuild: Callable[[], None] = lambda: None
+    #: Revocations are asked for after `start`, which has looked (`caps.start_looks`), and not when messages come.
+    starting_looks: bool = False
+    #: Lets an executor go on by itself after the only job that it is given.
+    lets_go_on: Callable[[Member, Assigned, Job], None] | None = None
     #: When messages were last leased (monotonic time); what it waits for, if anything, is up to the broker.
     leased_at: float = 0.0
 
@@ -84,7 +88,7 @@ class Feeder(Service):
         self._doubts = False
         #: The broker expects another call of `lease`.
         self._expected = False
-        self._assigner = Assigner(self.app, self.options, self.crew.runtimes)
+        self.assigner = Assigner(self.app, self.options, self.crew.runtimes)
 
     # --- called by other threads -----------------------------------------------------------------------------
 
@@ -158,12 +162,9 @@ class Feeder(Service):
         """Return the deliveries that wait here for their turn under a rate limit, and when that is."""
         return [(item, self._rates.due(item.delivery.id)) for item in list(self._parked)]
 
-    def would_take(self, task: str) -> Assigner | None:
-        """Return what numbers jobs if nothing waits here and this task, known and not limited, may run at once."""
-        waiting = self.backlog or self._returned or self._unadmitted or self._parked
-        if waiting or not self.leasing or task not in self.app.tasks or self._rates.limits(task):
-            return None
-        return self._assigner
+    def nothing_waits(self) -> bool:
+        """Tell whether more messages are wanted, and none that is here waits for an executor."""
+        return self.leasing and not (self.backlog or self._returned or self._unadmitted or self._parked)
 
     @property
     def takes_all(self) -> bool:
@@ -174,6 +175,8 @@ class Feeder(Service):
 
     def set_rate(self, task: str, value: str | float | None) -> None:
         """Change the rate limit of a task."""
+        self.lets_go_on = None
+        self.crew.hold()
         self._rates.set(task, value)
 
     # --- the loop --------------------------------------------------------------------------------------------
@@ -346,8 +349,8 @@ class Feeder(Service):
     def _dispatch(self) -> None:
         if self._doubts:
             self._drop_copies()
-        self._assigner.begin()
-        plan = self.crew.plan(self.backlog, self._assigner.assigned)
+        self.assigner.begin()
+        plan = self.crew.plan(self.backlog, self.assigner.assigned)
         if not plan:
             return
         tickets = [
@@ -358,6 +361,8 @@ class Feeder(Service):
             if not a.concluding
         ]
         try:
+            if self.lets_go_on is not None and len(batch) == len(jobs) == 1:
+                self.lets_go_on(member, batch[0], jobs[0])
             failpoint("dispatch.before")
             gone = set(self.broker.start(self.lease.owner, tickets, self.clock.now())) if tickets else set()
         except OperationalError:

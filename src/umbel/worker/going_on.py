@@ -1,98 +1,120 @@
-"""An idle worker goes on with what follows from a task by itself: the follow-up is leased in the step that settles.
+"""An executor with nothing else to do goes on by itself with what follows from its task: this is the consumer's side.
 
-A chain would otherwise travel through the queue at every step. Whatever else waits keeps its turn: the follow-up goes
-into its queue where that is not empty, where messages wait here, and after every `MOST` steps in a row.
+A chain would otherwise travel through the queue, and through the consumer, at every step. The executor says what it
+is about to store, stores it together with the lease of what follows (`umbel.worker.next_step`), and begins that once
+it is held. Here is followed what it does. When nobody knows whether a step was stored, the consumer makes the same
+call again, which is answered as the first was.
 """
 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
 
-from umbel.core.message import Delivery, End, Message, Settlement
+from umbel.app.execution import Job, Report
+from umbel.engine.clock import Clock
+from umbel.engine.seam import FollowUps
 from umbel.worker.admission import Admitted
-from umbel.worker.assigning import job_of
+from umbel.worker.assigning import again, settlement_of
 from umbel.worker.crew import Assigned, Crew, Member
+from umbel.worker.executor import Up
 from umbel.worker.feeder import Feeder
-from umbel.worker.tickets import packed
+from umbel.worker.next_step import MOST
+from umbel.worker.settler import Settler
+from umbel.worker.tally import Tally
+from umbel.worker.tickets import lane_of, packed
 
-#: Follow-ups in a row for which an executor is kept before others have a turn.
-MOST = 50
-#: Larger messages (bytes of head and body) take the ordinary way, which is made for them.
-_LARGEST = 16 * 1024
+#: How long another thread waits until reports have been taken in (seconds).
+_CATCH_UP = 1.0
 
 
 class GoingOn:
-    """Keeps an executor for the follow-up of what it has just done, and gives it to it once that is stored."""
+    """Lets executors go on, and keeps count of what they go on with."""
 
-    def __init__(self, crew: Crew, feeder: Feeder, queues: tuple[str, ...]) -> None:
+    def __init__(
+        self, crew: Crew, feeder: Feeder, settler: Settler, follow_ups: FollowUps, owner: str, clock: Clock
+    ) -> None:
         self._crew = crew
         self._feeder = feeder
-        self._queues = frozenset(queues)
-        self._lock = threading.Lock()
-        #: Ticket → executor that is kept, and what it is to be given.
-        self._kept: dict[int, tuple[Member, Assigned]] = {}
-        #: How many in a row, by executor.
-        self._rows: dict[int, int] = {}
+        self._settler = settler
+        self._follow_ups = follow_ups
+        self._owner = owner
+        self._clock = clock
+        #: Executors (by index) of whose last step nobody knows yet whether it was stored.
+        self._asked: set[int] = set()
+        #: Other threads that wait until reports have been taken in.
+        self._behind: deque[threading.Event] = deque()
 
-    def ask(self, member: Member, settlement: Settlement) -> None:
-        """Put a ticket on a settlement if this worker, idle otherwise, can go on with its follow-up."""
-        message = self._follow_up(settlement)
-        row = self._rows.pop(member.index, 0)
-        if message is None or row >= MOST:
+    def allow(self, member: Member, assigned: Assigned, job: Job) -> None:
+        """Let an executor go on after this job, as long as it has no other and nothing waits here."""
+        if len(member.assigned) != 1 or assigned.is_async or assigned.concluding or member.index in self._asked:
             return
-        assigner = self._feeder.would_take(message.task)
-        if assigner is None:
+        if assigned.delivery.doubtful or not self._feeder.nothing_waits():
             return
-        assigned = assigner.assigned(Admitted(_delivery(message)))
-        if not self._crew.block(member, assigned.number):
-            return
-        settlement.ticket = packed(assigned.number, member.index, assigned.early)
-        self._rows[member.index] = row + 1
-        with self._lock:
-            self._kept[settlement.ticket] = (member, assigned)
+        self._feeder.assigner.reserve(MOST)
+        job.held = self._follow_ups.pack_tag(assigned.delivery.tag)
+        member.slot.allow(assigned.number)
 
-    def _follow_up(self, settlement: Settlement) -> Message | None:
-        if settlement.end is not End.DONE or len(settlement.publish) != 1:
-            return None
-        (message,) = settlement.publish
-        if message.exchange or message.due or message.expires or message.queue not in self._queues:
-            return None
-        return message if len(message.head) + len(message.body) <= _LARGEST else None
+    def follow(self, member: Member, reports: list[Report], tally: Tally) -> list[Report]:
+        """Take in after which jobs an executor goes on by itself; return the reports of the others."""
+        steps = [report for report in reports if report.next]
+        if not steps:
+            return reports
+        for report in steps:
+            self._follow(member, report, tally)
+        return [report for report in reports if not report.next]
 
-    def settled(self, settlement: Settlement) -> None:
-        """The settlement is stored: start its follow-up if it is held now, else let go of the executor."""
-        with self._lock:
-            kept = self._kept.pop(settlement.ticket, None)
-        if kept is None:
+    def _follow(self, member: Member, report: Report, tally: Tally) -> None:
+        ended = member.assigned.get(report.number)
+        if ended is None:
             return
-        member, assigned = kept
-        delivery = settlement.taken
-        if delivery is None:
-            self._crew.unblock(member, assigned.number)
-            self._feeder.room()
-            return
-        assigned.delivery = delivery
-        if not self._crew.start_blocked(member, assigned):
-            self._feeder.give_back([Admitted(delivery)])
-            return
+        tally.add(ended, report)
+        settlement = settlement_of(ended.delivery, report)
+        delivery = self._follow_ups.leased(settlement)
+        assert delivery is not None
+        following = self._feeder.assigner.assigned(Admitted(delivery), report.next)
+        following.follows = settlement
+        self._crew.advance(member, report.number, following)
         if self._feeder.received is not None:
             self._feeder.received(delivery)
-        self._feeder.send(member, [job_of(assigned)])
 
+    def catch_up(self, wake: Callable[[], None]) -> None:
+        """Wait until what executors have said is known: who goes on by itself does not ring. For other threads."""
+        done = threading.Event()
+        self._behind.append(done)
+        wake()
+        done.wait(_CATCH_UP)
 
-def _delivery(message: Message) -> Delivery:
-    return Delivery(
-        message.id,
-        message.task,
-        message.queue,
-        message.head,
-        message.body,
-        message.exchange,
-        message.priority,
-        generation=message.generation,
-    )
+    def caught_up(self, take_reports: Callable[[], object]) -> None:
+        """Take in reports for those who wait for that."""
+        behind = [self._behind.popleft() for _ in range(len(self._behind))]
+        take_reports()
+        for one in behind:
+            one.set()
 
+    def not_held(self, member: Member, said: Up) -> None:
+        """Take in that what was to be gone on with has gone into its queue, or may have."""
+        self._crew.take_back(member, said.queued)
+        for assigned in self._crew.take_back(member, said.unsure):
+            if assigned is not None:
+                self.ask(member, assigned)
 
-#: What a settler calls with each settlement that had a ticket, once it is stored.
-Settled = Callable[[Settlement], None]
+    def ask(self, member: Member, assigned: Assigned) -> bool:
+        """Find out whether a follow-up is held, which nobody has begun, and see to it if so; False if it is none."""
+        settlement = assigned.follows
+        if settlement is None:
+            return False
+        self._asked.add(member.index)
+        lane, ticket = lane_of(member.index, member.pid), packed(assigned.number, member.index, assigned.early)
+
+        def call() -> None:
+            held = self._follow_ups.go_on(self._owner, lane, ticket, settlement, self._clock.now())
+            self._asked.discard(member.index)
+            if held:
+                self._feeder.give_back([again(assigned)])
+            else:
+                self._feeder.room()
+
+        self._settler.call(call)
+        return True

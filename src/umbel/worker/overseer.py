@@ -51,6 +51,7 @@ class Overseer:
 
     def recall(self) -> None:
         """Ask every executor for what has not started, so that it can be looked at again."""
+        self.crew.hold()
         for member in list(self.crew.members.values()):
             if len(member.assigned) > 1 and self.local is None:
                 self.kill(member, signal.SIGURG)

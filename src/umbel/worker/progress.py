@@ -16,8 +16,9 @@ from pathlib import Path
 
 from umbel.worker.ring import Rings
 
-#: A slot has four words: number started, number finished, monotonic start time (double), spare. Each is written through
-#: a memoryview, which stores it in one step; `struct.pack_into` clears the place first, and a reader may see that.
+#: A slot has four words: number started, number finished, monotonic start time (double), and the number of the job
+#: after which the executor may go on by itself. Each is written through a memoryview, which stores it in one step;
+#: `struct.pack_into` clears the place first, and a reader may see that.
 _WORDS = 4
 _SLOT_BYTES = 8 * _WORDS
 MAX_SLOTS = 4096
@@ -104,7 +105,7 @@ class Progress:
 
 
 class Slot:
-    """One executor's place in the file: written by the executor, read by the consumer."""
+    """One executor's place in the file: written by the executor and read by the consumer, all but what it may do."""
 
     __slots__ = ("_numbers", "_since")
 
@@ -121,6 +122,14 @@ class Slot:
     def finish(self, number: int) -> None:
         """Say that nothing runs any more up to `number` (executor)."""
         self._numbers[1] = number
+
+    def allow(self, number: int) -> None:
+        """Say that the executor may go on by itself after this job (consumer); 0: not any more."""
+        self._numbers[3] = number
+
+    def allowed(self) -> int:
+        """Return the number of the job after which the executor may go on by itself; 0 for none."""
+        return self._numbers[3]
 
     def started(self) -> int:
         """Return the highest number that has begun."""

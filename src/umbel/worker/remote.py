@@ -85,6 +85,7 @@ class RemoteControl(Service):
         handler = COMMANDS.get(command["method"])
         if handler is None:
             return {"error": f"unknown command {command['method']!r}; this worker knows {', '.join(sorted(COMMANDS))}"}
+        self.consumer.catch_up()
         try:
             return handler(self, command.get("arguments") or {})
         except (UmbelError, TypeError, ValueError, KeyError) as exc:

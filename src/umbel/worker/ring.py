@@ -114,6 +114,11 @@ class RingWriter:
             _fence()
         return True
 
+    @property
+    def is_filling(self) -> bool:
+        """Whether more than half of the ring waits to be read."""
+        return ((self._position - self._front[0]) & _POSITIONS) > RING_BYTES // 2
+
     def must_ring(self) -> bool:
         """Tell whether the consumer sleeps; who is told so wakes it, and nobody else needs to."""
         if not self._asleep[0]:

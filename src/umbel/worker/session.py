@@ -22,6 +22,7 @@ from umbel.worker.first_contact import consumed
 from umbel.worker.going_on import GoingOn
 from umbel.worker.heartbeat import Heartbeat
 from umbel.worker.link import Link
+from umbel.worker.next_step import goes_on
 from umbel.worker.options import WorkerOptions
 from umbel.worker.pools import SHAPES, LocalCrew
 from umbel.worker.progress import Progress
@@ -71,9 +72,9 @@ def build_consumer(
     )
     local = None if shape is None else LocalCrew(app, options, progress)
     consumer = Consumer(app, options, link, progress, crew, feeder, settler, heartbeat, clock, local=local)
-    if app.engine.caps.goes_on and app.engine.atomic is not None and local is None:
-        consumer.going_on = GoingOn(crew, feeder, queues)
-        settler.gone_on = consumer.going_on.settled
+    if goes_on(app, options):
+        consumer.going_on = GoingOn(crew, feeder, settler, app.engine.follow_ups, owner, clock)
+        feeder.lets_go_on = consumer.going_on.allow
     if options.remote_control and app.bus is not None:
         consumer.remote = RemoteControl(consumer, app.bus)
         consumer.remote.troubles = feeder.troubles

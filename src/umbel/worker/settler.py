@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from umbel.core.errors import OperationalError
@@ -39,8 +40,8 @@ class Settler(Service):
         self._clock = clock
         self._in_flight = in_flight
         self._waiting: list[Settlement] = []
-        #: Called with each settlement that had a ticket, once it is stored.
-        self.gone_on: Callable[[Settlement], None] = lambda _settlement: None
+        #: Other calls of the engine that are to be made in this thread, until they succeed.
+        self._calls: deque[Callable[[], None]] = deque()
         self._changed = threading.Condition()
         self._busy = 0
         self._draining = 0
@@ -57,7 +58,7 @@ class Settler(Service):
         For an idle worker: handing one outcome to another thread would take longer than committing it.
         """
         with self._changed:
-            if self._waiting or self._busy:
+            if self._waiting or self._busy or self._calls:
                 self._waiting.extend(settlements)
                 self._changed.notify()
                 return
@@ -76,10 +77,16 @@ class Settler(Service):
                 if self._waiting or self._draining:
                     self._changed.notify_all()
 
+    def call(self, call: Callable[[], None]) -> None:
+        """Have this made soon, and again while it raises OperationalError."""
+        with self._changed:
+            self._calls.append(call)
+            self._changed.notify()
+
     @property
     def pending(self) -> int:
-        """How many settlements are not committed yet."""
-        return len(self._waiting) + self._busy
+        """How many settlements are not committed yet, and calls not made."""
+        return len(self._waiting) + self._busy + len(self._calls)
 
     def wake(self) -> None:
         """End the wait for settlements."""
@@ -99,8 +106,8 @@ class Settler(Service):
         """Commit what gathers until told to stop and nothing is left."""
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: bool(self._waiting) or self.stopping.is_set())
-                if not self._waiting:
+                self._changed.wait_for(lambda: bool(self._waiting or self._calls) or self.stopping.is_set())
+                if not self._waiting and not self._calls:
                     return
             self._gather()
             with self._changed:
@@ -136,12 +143,14 @@ class Settler(Service):
             return
 
     def _once(self, batch: list[Settlement]) -> None:
+        while self._calls:
+            self._calls[0]()
+            self._calls.popleft()
+        if not batch:
+            return
         stale = commit(self._engine, self._engine, self._owner, batch, self._clock.now())
         if stale:
             self._tell_stale(batch, len(stale))
-        for settlement in batch:
-            if settlement.ticket:
-                self.gone_on(settlement)
 
     def _tell_stale(self, batch: list[Settlement], count: int) -> None:
         ended = sum(1 for settlement in batch if settlement.end is End.DONE)

@@ -22,6 +22,11 @@ class Ticket(NamedTuple):
         return packed(self.number, self.slot, self.early)
 
 
+def lane_of(slot: int, pid: int) -> str:
+    """Return the lane (`FollowUps.go_on`) of an executor; the next one in its slot has another."""
+    return f"{slot}.{pid}"
+
+
 def packed(number: int, slot: int, early: bool) -> int:
     """Return what `Ticket.pack` does, without the ticket."""
     return (number << _SLOT_BITS | slot) << 1 | (EARLY if early else 0)

@@ -118,25 +118,24 @@ def test_outcomes_whose_reply_was_lost_are_not_told_stale(engine: Engine, proxy:
 def test_a_follow_up_that_was_gone_on_with_is_known_although_the_reply_was_lost(
     engine: Engine, proxy: Proxy, revoked: bool
 ) -> None:
-    broker, atomic, store = engine.broker, engine.atomic, engine.store
+    broker, follow_ups, store = engine.broker, engine.follow_ups, engine.store
     assert broker is not None
-    assert atomic is not None
+    assert follow_ups is not None
     assert store is not None
     broker.publish([message("a")], time.time())
     (first,) = broker.lease(ME, time.time())
     if revoked:
         store.revoke([record("anything", "REVOKED")], time.time())
-    outcome = Settlement(first.tag, first.token, publish=(message("next"),), ticket=7)
-    reply_lost(proxy, lambda: atomic.commit("me", [outcome], time.time()))
-    assert atomic.commit("me", [outcome], time.time()) == []
+    outcome = Settlement(first.tag, first.token, publish=(message("next"),))
+    reply_lost(proxy, lambda: follow_ups.go_on("me", "lane", 7, outcome, time.time()))
+    held = follow_ups.go_on("me", "lane", 7, outcome, time.time())
     waiting = broker.lease(ME, time.time())
-    if revoked:
-        assert (outcome.taken, ids(waiting)) == (None, ["next"])
-        return
-    assert waiting == []
-    assert outcome.taken is not None
-    assert broker.settle("me", [Settlement(outcome.taken.tag, outcome.taken.token)], time.time()) == []
-    assert broker.depth(["q"], time.time())["q"].leased == 0
+    assert (held, ids(waiting)) == ((False, ["next"]) if revoked else (True, []))
+    follower = follow_ups.leased(outcome)
+    if not revoked:
+        assert follower is not None
+        assert broker.settle("me", [Settlement(follower.tag, follower.token)], time.time()) == []
+        assert broker.depth(["q"], time.time())["q"].leased == 0
 
 
 def test_messages_whose_reply_was_lost_are_not_published_twice(engine: Engine, proxy: Proxy, raw: Any) -> None:

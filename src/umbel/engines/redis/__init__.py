@@ -23,7 +23,7 @@ _CAPS = Caps(
     step=200,
     priorities="steps",
     skips=False,
-    goes_on=True,
+    adopt_looks=True,
     clock="server",
     expiry="server",
 )
@@ -50,4 +50,5 @@ def open_engine(url: str, options: Mapping[str, Any]) -> Engine:
         bus=RedisBus(client),
         dead=broker,
         atomic=broker,
+        follow_ups=broker.follow_ups,
     )

@@ -15,6 +15,7 @@ from umbel.engines.redis.adopting import Adopting
 from umbel.engines.redis.connection import Client
 from umbel.engines.redis.dead import Dead
 from umbel.engines.redis.exchanges import Exchanges
+from umbel.engines.redis.going_on import GoingOn
 from umbel.engines.redis.hearing import Hearing
 from umbel.engines.redis.keys import Keys
 from umbel.engines.redis.leasing import Leasing
@@ -37,6 +38,7 @@ class RedisBroker:
         self._leasing = Leasing(client, keys, revocations)
         self._adopting = Adopting(client, keys)
         self._settling = Settling(client, keys, self._sending, self._exchanges)
+        self.follow_ups = GoingOn(client, keys, self._sending)
         self._places = Places(client, keys)
         self._looking = Looking(client, keys)
         self._hearing = Hearing(client, keys, self._exchanges.fanouts)

@@ -14,6 +14,7 @@ __all__ = [
     "DEPTH",
     "DROP",
     "EXTEND",
+    "GO_ON",
     "HEAR",
     "LEASE",
     "PUBLISH",
@@ -40,6 +41,7 @@ EXTEND = load_script("extend", "queues")
 REMOVE = load_script("remove", "queues")
 HEAR = load_script("hear")
 COMMIT = load_script("commit", "put_record", "groups")
+GO_ON = load_script("go_on", "put_record")
 RECOVER = load_script("recover", "adopted")
 ADOPT = load_script("adopt", "adopted")
 PUBLISH = load_script("publish")

@@ -191,9 +191,11 @@ class Sending:
     def address(self, message: Message, queue: str, now: float, index: int = 0) -> Addressed:
         """Return the envelope of a message for one queue."""
         due = message.due if message.due > now else 0.0
-        kept = (queue, message.priority)
-        name = self._lists.get(kept) or self._keys.list_of(queue, message.priority)
-        return Addressed(index, queue, name, self._pack(message, now), due)
+        return Addressed(index, queue, self.list_of(queue, message.priority), self._pack(message, now), due)
+
+    def list_of(self, queue: str, priority: int) -> bytes:
+        """Return the list (without prefix) of a queue's messages of a priority."""
+        return self._lists.get((queue, priority)) or self._keys.list_of(queue, priority)
 
     def _remember(self, messages: Sequence[Message], addressed: Sequence[Addressed]) -> None:
         by_index: dict[int, list[Addressed]] = {}

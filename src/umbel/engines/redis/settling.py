@@ -11,7 +11,7 @@ from typing import Any
 
 from umbel.core.errors import OperationalError
 from umbel.core.head import Quarantined
-from umbel.core.message import End, Message, Part, Record, Settlement, joinable, pack_message
+from umbel.core.message import End, Message, Part, Settlement, joinable, pack_message
 from umbel.core.states import READY_STATES
 from umbel.engines.redis.connection import Client
 from umbel.engines.redis.dead import letter_of, letter_of_raw
@@ -19,8 +19,8 @@ from umbel.engines.redis.envelopes import Counts, Tag, deliver, marked, read_cou
 from umbel.engines.redis.exchanges import Exchanges, unroutable
 from umbel.engines.redis.keys import Keys
 from umbel.engines.redis.scripts import COMMIT
-from umbel.engines.redis.sending import Addressed, Sending
-from umbel.engines.redis.store import whole_seconds
+from umbel.engines.redis.sending import Sending
+from umbel.engines.redis.store import record_words
 
 __all__ = ["Settling"]
 
@@ -65,8 +65,6 @@ class Settling:
         self._done: dict[str, dict[Any, bool]] = {}
         #: The bodies of the call that is being made.
         self._bodies: dict[tuple[str, str], _Body] = {}
-        #: Ends of the call that is being made whose follow-up has gone into its list instead of being held.
-        self._queued: set[Tag] = set()
         #: Group → when the store was given its body.
         self._kept: dict[str, float] = {}
 
@@ -89,8 +87,6 @@ class Settling:
                 if done and tag in done:
                     # Carried out by the call whose reply was lost.
                     stale += [tag] if done[tag] else []
-                    if settlement.ticket and not done[tag]:
-                        self._take([settlement], now)
                 elif isinstance(tag, Tag) and tag.token == settlement.token:
                     fresh.append(settlement)
                 else:
@@ -100,30 +96,10 @@ class Settling:
             for batch in _batches((item, self._arguments(item, raws, now, effects)) for item in fresh):
                 answer = self._call(owner, batch)
                 stale += answer
-                self._take([item for item, _ in batch if item.ticket and item.tag not in answer], now)
                 if len(batch) < len(fresh):
                     self._done.setdefault(owner, {}).update((item.tag, item.tag in answer) for item, _ in batch)
             self._done.pop(owner, None)
-            self._queued.clear()
             return stale
-
-    def _take(self, settlements: Iterable[Settlement], now: float) -> None:
-        """Say of settlements that were carried out under which lease their follow-ups are held."""
-        for settlement in settlements:
-            item = self._followed(settlement, now)
-            if item is not None and settlement.tag not in self._queued:
-                found = deliver(item.raw, item.queue, settlement.tag.number, item.list)
-                assert not isinstance(found, Quarantined)
-                settlement.taken = found
-
-    def _followed(self, settlement: Settlement, now: float) -> Addressed | None:
-        """Return the follow-up that is to be held; None where it has to go another way."""
-        (message,) = settlement.publish
-        queues, channel = self._exchanges.route(message)
-        if channel or len(queues) != 1:
-            return None
-        item = self._sending.address(message, queues[0], now)
-        return None if item.due else item
 
     def _arguments(
         self, settlement: Settlement, raws: dict[Tag, bytes], now: float, effects: _Effects | None
@@ -156,8 +132,7 @@ class Settling:
         if not stale:
             return []
         tags = {b"%d" % settlement.tag.number: settlement.tag for settlement, _ in batch}
-        self._queued |= {tags[name[1:]] for name in stale if name[:1] == b"!"}
-        return [tags[name] for name in stale if name[:1] != b"!"]
+        return [tags[name] for name in stale]
 
     def _look_back(self, owner: str) -> dict[Any, bool]:
         """Return what a call whose reply was lost has settled: tag → whether it was stale."""
@@ -168,7 +143,6 @@ class Settling:
             del self._unsure[owner]
             if last and last[0] == number.encode():
                 stale = set(last[1:])
-                self._queued |= {tag for tag in tags if b"!%d" % tag.number in stale}
                 self._done.setdefault(owner, {}).update((tag, b"%d" % tag.number in stale) for tag in tags)
         return self._done.get(owner, {})
 
@@ -223,19 +197,12 @@ class Settling:
     def _effects(self, settlement: Settlement, now: float) -> list[Any]:
         args: list[Any] = []
         if settlement.record is not None:
-            args += self._record(settlement.record, now)
-        item = self._followed(settlement, now) if settlement.ticket else None
-        if item is not None:
-            args += ("go_on", item.list, item.raw, b"0 %d " % settlement.ticket)
-        for message in settlement.publish if item is None else ():
+            args += ("record", *record_words(settlement.record, now))
+        for message in settlement.publish:
             args += self._publish(message, now)
         for part in joinable(settlement.parts):
             args += self._part(part, now)
         return args
-
-    def _record(self, record: Record, now: float) -> list[Any]:
-        final = "1" if record.state in READY_STATES else "0"
-        return ["record", record.id, whole_seconds(record.expires, now), record.meta, final]
 
     def _publish(self, message: Message, now: float) -> list[Any]:
         queues, channel = self._exchanges.route(message)

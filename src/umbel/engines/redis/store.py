@@ -67,8 +67,7 @@ class RedisStore(Groups):
             batch = records[first : first + _CHUNK]
             args: list[str | bytes] = []
             for record in batch:
-                final = "1" if record.state in READY_STATES else "0"
-                args += (record.id, whole_seconds(record.expires, now), record.meta, final)
+                args += record_words(record, now)
             refused += [batch[place].id for place in self._client.script(_PUT, self._keys, args)]
         return refused
 
@@ -137,6 +136,12 @@ class RedisStore(Groups):
 def seconds_left(expires: float, now: float) -> str:
     """Return for how many seconds from `now` something is kept, as scripts take it; "0" is for ever."""
     return f"{max(expires - now, 0.001):.3f}" if expires else "0"
+
+
+def record_words(record: Record, now: float) -> tuple[str, str, bytes, str]:
+    """Return a state as the scripts that store it take it."""
+    final = "1" if record.state in READY_STATES else "0"
+    return record.id, whole_seconds(record.expires, now), record.meta, final
 
 
 def whole_seconds(expires: float, now: float) -> str:

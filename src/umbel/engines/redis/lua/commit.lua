@@ -1,14 +1,12 @@
 -- owner, call, then for each settlement: list, number, how many of the arguments that follow are its effects:
 --   record <id> <seconds> <meta> <final> · push <list> <envelope> · front <list> <envelope> ·
 --   wait <list> <envelope> <due> · dead <letter> · tell <channel> <envelope> <letter if nobody hears it, or ''> ·
---   go_on <list> <envelope> <note> (leased to the owner, under the number of the lease that ends) ·
 --   park <due> (the message itself) · unadopt <name> ·
 --   part <group> <index> <payload> <size> <member> <number of its body, or ''>
 -- or, for some in a row that only have a result: list, 'results', seconds, how many, (number, id, meta)…
 -- or, for some in a row that have nothing: list, 'ends', (unused), how many, number…
 -- or a body, counted from 1: '', 'body', how many effects, the message (or '': its group has it), effects.
--- Answers the numbers of those that were not held, nothing of which is applied, and with '!' in front those whose
--- follow-up has gone into its list.
+-- Answers the numbers of those that were not held, nothing of which is applied.
 even_when_full()
 local owner = ARGV[1]
 
@@ -46,20 +44,7 @@ function effects.part(n)
   return n + 6
 end
 
-local stale, ended, notes, ending = {}, {}, {}, nil
-
-function effects.go_on(n)
-  local target = ARGV[n]
-  if redis.call('EXISTS', (KEYS[2] or P) .. 'umbel.revoked') == 1 or redis.call('LLEN', P .. target) > 0 then
-    redis.call('LPUSH', P .. target, ARGV[n + 1])
-    stale[#stale + 1] = '!' .. ending
-  else
-    redis.call('HSET', held_key(owner, target), ending, ARGV[n + 1])
-    notes[#notes + 1] = ending
-    notes[#notes + 1] = ARGV[n + 2]
-  end
-  return n + 3
-end
+local stale, ended = {}, {}
 
 local function store_results(first, last, key, seconds)
   local call, count = redis.call, #ended
@@ -95,7 +80,7 @@ local function settle(n, list, key)
   local last = n + 2 + tonumber(ARGV[n + 2])
   local raw = ARGV[first] == 'park' and first <= last and envelope_of(number, redis.call('HGET', key, number))
   if redis.call('HDEL', key, number) == 1 then
-    ended[#ended + 1], ending = number, number
+    ended[#ended + 1] = number
     apply(first, last, list, raw)
   else
     stale[#stale + 1] = number
@@ -122,7 +107,6 @@ while n <= #ARGV do
   end
 end
 in_chunks('HDEL', P .. 'umbel.notes.' .. owner, ended)
-if #notes > 0 then redis.call('HSET', P .. 'umbel.notes.' .. owner, unpack(notes)) end
 if redis.call('EXISTS', has_large_key(owner)) == 1 then
   for _, number in ipairs(ended) do redis.call('DEL', large_key(number)) end
 end

@@ -1,0 +1,63 @@
+"""Chains on Redis, whose executor goes on by itself from step to step, and dies or loses the server between two."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from tests.process.lab import Lab
+from tests.process.nested import NODES, define
+from umbel import chain
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(90)]
+
+SETTINGS = {"worker_lease": 5.0, "worker_heartbeat": 1.0, "worker_max_crashes": 50}
+LENGTH = 12
+BETWEEN = [f"settle.{when}={fault}" for when in ("before", "after") for fault in ("kill", "raise")]
+
+
+def run_chain(lab: Lab, rule: str, process: str, *, late: bool) -> tuple[str, dict[str, int]]:
+    """Let one process meet a fault at one of its steps; return the last state and how often each step has begun."""
+    define(lab.app)
+    lab.app.conf.update(SETTINGS)
+    node = lab.app.tasks[NODES[late]]
+    labels = [f"step{number}" for number in range(LENGTH)]
+    last = chain(*(node.si(label, 0.0, "plain") for label in labels), app=lab.app).apply_async()
+    fired = lab.folder / "fired"
+    lab.worker(
+        "-c",
+        "1",
+        settings=SETTINGS,
+        ready=False,
+        UMBEL_FAILPOINTS=f"{rule}@{lab.rng.randint(2, LENGTH - 2)}",
+        UMBEL_FAILPOINTS_IN=process,
+        UMBEL_FAILPOINTS_ONCE=str(fired),
+    )
+    state = lab.wait_states([last.id], 30)[last.id].state
+    lab.drain(20)
+    assert fired.exists(), f"{rule} was never passed"
+    assert lab.dead() == {}
+    begun = Counter(label.partition("/")[0] for label in lab.journal.ids("start"))
+    return state, {label: begun[label] for label in labels}
+
+
+@pytest.mark.parametrize("late", [True, False])
+@pytest.mark.parametrize("rule", [*BETWEEN, "report.after=kill"])
+def test_a_step_that_was_told_of_is_never_run_again(redis_lab: Lab, rule: str, late: bool) -> None:
+    state, begun = run_chain(redis_lab, rule, "executor", late=late)
+    assert (state, set(begun.values())) == ("SUCCESS", {1})
+
+
+@pytest.mark.parametrize("rule", ["run.before=kill", "run.after=kill", "report.before=kill"])
+def test_a_step_whose_executor_dies_on_the_way_runs_again_and_no_other_does(redis_lab: Lab, rule: str) -> None:
+    state, begun = run_chain(redis_lab, rule, "executor", late=True)
+    assert state == "SUCCESS"
+    assert sorted(begun.values())[:-1] == [1] * (LENGTH - 1)
+    assert max(begun.values()) <= 2
+
+
+def test_an_early_step_whose_executor_dies_ends_the_chain(redis_lab: Lab) -> None:
+    state, begun = run_chain(redis_lab, "report.before=kill", "executor", late=False)
+    assert state == "FAILURE"
+    assert sorted(set(begun.values())) == [0, 1]
