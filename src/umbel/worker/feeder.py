@@ -21,7 +21,7 @@ from umbel.engine.failpoints import failpoint
 from umbel.engine.seam import Broker, Lease, Store
 from umbel.worker import admission
 from umbel.worker.admission import Admitted
-from umbel.worker.assigning import Assigner, job_of
+from umbel.worker.assigning import Assigner, again, job_of
 from umbel.worker.copies import ended_before, is_doubtful, sort_out
 from umbel.worker.crew import Assigned, Crew, Member
 from umbel.worker.endings import FINAL
@@ -361,8 +361,6 @@ class Feeder(Service):
             if not a.concluding
         ]
         try:
-            if self.lets_go_on is not None and len(batch) == len(jobs) == 1:
-                self.lets_go_on(member, batch[0], jobs[0])
             failpoint("dispatch.before")
             gone = set(self.broker.start(self.lease.owner, tickets, self.clock.now())) if tickets else set()
         except OperationalError:
@@ -372,6 +370,8 @@ class Feeder(Service):
             jobs = [job_of(a) for a in batch if not gone or a.delivery.tag not in gone]
             if gone:
                 self.crew.forget(member, [a.number for a in batch if a.delivery.tag in gone])
+            if self.lets_go_on is not None and len(batch) == len(jobs) == 1:
+                self.lets_go_on(member, batch[0], jobs[0])
             self.send(member, jobs)
         failpoint("dispatch.after")
 
@@ -383,9 +383,7 @@ class Feeder(Service):
         """Undo a plan that could not be written down."""
         for member, batch in plan:
             self.crew.forget(member, [a.number for a in batch])
-            text = [a.verdict_text if a.concluding else "" for a in batch]
-            items = [Admitted(a.delivery, a.concluding, t) for a, t in zip(batch, text, strict=True)]
-            self.backlog.extendleft(reversed(items))
+            self.backlog.extendleft(again(a) for a in reversed(batch))
 
     def send(self, member: Member, jobs: list[Job]) -> None:
         """Give an executor jobs that are written down; one that takes none is condemned."""
