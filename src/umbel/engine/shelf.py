@@ -374,8 +374,9 @@ def shelve(engine: Engine, results: Engine | None = None) -> Engine:
     if engine.broker is None or engine.caps.remembers:
         return engine
     shelf: Engine | Callable[[], Engine] = partial(open_shelf_file, engine.url)
+    caps = replace(engine.caps, remembers=True)
     if results is not None and results.broker is not None and results.caps.remembers and results.caps.shared:
-        shelf = results
+        shelf, caps = results, replace(caps, start_looks=results.caps.adopt_looks)
     scope = urlsplit(engine.url.partition(";")[0]).path.strip("/")
     broker = Shelved(engine.broker, shelf, dead=engine.dead, scope=scope)
-    return replace(engine, broker=broker, caps=replace(engine.caps, remembers=True))
+    return replace(engine, broker=broker, caps=caps)

@@ -15,7 +15,6 @@ from umbel.app.execution import Job
 from umbel.app.traits import traits_of
 from umbel.core.errors import OperationalError
 from umbel.core.message import Delivery, End, Settlement
-from umbel.core.stamps import marks_of
 from umbel.engine.clock import Clock
 from umbel.engine.failpoints import failpoint
 from umbel.engine.seam import Broker, Lease, Store
@@ -27,6 +26,7 @@ from umbel.worker.crew import Assigned, Crew, Member
 from umbel.worker.endings import FINAL
 from umbel.worker.options import WorkerOptions
 from umbel.worker.rates import RateLimits
+from umbel.worker.revocations import revoked_among
 from umbel.worker.service import Service
 from umbel.worker.settler import Settler
 from umbel.worker.tickets import packed
@@ -270,7 +270,7 @@ class Feeder(Service):
 
     def _admit(self, deliveries: Sequence[Delivery], into: deque[Admitted]) -> None:
         now = self.clock.now()
-        revoked = self._revoked(deliveries)
+        revoked = set() if self.starting_looks else revoked_among(self.store, deliveries)
         ended = ended_before(self.store, deliveries, now)
         self._doubts |= any(map(is_doubtful, deliveries))
         tasks = self.app.tasks
@@ -294,17 +294,6 @@ class Feeder(Service):
                 self._park(delivery, now)
                 continue
             into.append(Admitted(delivery, verdict, text))
-
-    def _revoked(self, deliveries: Sequence[Delivery]) -> set[str]:
-        """Return the ids of those that are revoked, by id or by a stamp."""
-        if self.store is None:
-            return set()
-        stamped = {delivery.id: marks for delivery in deliveries if (marks := marks_of(delivery.head))}
-        ids = [delivery.id for delivery in deliveries]
-        if not stamped:
-            return self.store.revoked(ids)
-        revoked = self.store.revoked([*ids, *{mark for marks in stamped.values() for mark in marks}])
-        return revoked | {id_ for id_, marks in stamped.items() if not revoked.isdisjoint(marks)}
 
     def _offer(self, delivery: Delivery, now: float, into: deque[Admitted]) -> None:
         """Deal with a task that this worker does not know: others may, so it goes back before it is given up."""
@@ -363,6 +352,8 @@ class Feeder(Service):
         try:
             failpoint("dispatch.before")
             gone = set(self.broker.start(self.lease.owner, tickets, self.clock.now())) if tickets else set()
+            if self.starting_looks:
+                gone |= self._revoked(plan, gone)
         except OperationalError:
             self._take_back(plan)
             raise
@@ -374,6 +365,14 @@ class Feeder(Service):
                 self.lets_go_on(member, batch[0], jobs[0])
             self.send(member, jobs)
         failpoint("dispatch.after")
+
+    def _revoked(self, plan: list[tuple[Member, list[Assigned]]], gone: set[Any]) -> set[Any]:
+        """Return the tags of what is started now and revoked; it goes back into the backlog, to be concluded."""
+        starting = [a.delivery for _, batch in plan for a in batch if not a.concluding and a.delivery.tag not in gone]
+        ids = revoked_among(self.store, starting) if starting else ()
+        revoked = [delivery for delivery in starting if delivery.id in ids]
+        self.backlog.extendleft(Admitted(delivery, "revoked", "revoked") for delivery in reversed(revoked))
+        return {delivery.tag for delivery in revoked}
 
     def _drop_copies(self) -> None:
         self._doubts, dropped = sort_out(self.backlog, self.crew, self.store, self.clock.now())

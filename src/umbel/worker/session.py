@@ -79,6 +79,7 @@ def build_consumer(
         consumer.remote = RemoteControl(consumer, app.bus)
         consumer.remote.troubles = feeder.troubles
     heartbeat.troubles = feeder.troubles
+    feeder.starting_looks = app.engine.caps.start_looks
     feeder.rebuild = lambda: broker.declare([app.amqp.queues[name] for name in queues])
     consumer.left = lambda: _remove_copies(app, options.queues)
     if app.engine.caps.clock == "server":

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import redis
 
-from umbel.core.message import Delivery, End, Message, Settlement
+from umbel.core.message import Delivery, End, Message, Record, Settlement
 from umbel.engine.registry import open_engine
 from umbel.engine.seam import Broker, Engine, Lease
 
@@ -97,3 +97,22 @@ def test_ordinary_messages_leave_the_index_alone(broker: Broker, raw: Any) -> No
     (one,) = broker.recover(Lease(("q",), "heir", 9, 30.0, dead=("me",)), time.time())
     assert broker.settle("heir", [Settlement(one.tag, one.token)], time.time()) == []
     assert raw.hgetall("umbel.adopted") == before
+
+
+def test_taking_in_looks_whether_anything_is_revoked_so_that_nobody_asks_while_that_is_nothing(
+    engine: Engine, broker: Broker, raw: Any
+) -> None:
+    assert engine.store is not None
+    assert engine.caps.adopt_looks
+
+    def asked() -> int:
+        return int(raw.info("commandstats").get("cmdstat_zmscore", {}).get("calls", 0))
+
+    before = asked()
+    broker.adopt(ME, [held("a")], time.time())
+    assert (engine.store.revoked(["a"]), asked() - before) == (set(), 0)
+    # What was seen counts once.
+    assert (engine.store.revoked(["a"]), asked() - before) == (set(), 1)
+    engine.store.revoke([Record("b", "REVOKED", b"{}")], time.time())
+    broker.adopt(ME, [held("b")], time.time())
+    assert (engine.store.revoked(["a", "b"]), asked() - before) == ({"b"}, 2)

@@ -148,14 +148,15 @@ class RabbitBroker(Sending):
             else:
                 copies.append((held, item))
         # First what can fail: an error leaves everything held, so that the call can be repeated.
-        stale += self._end_with_copies(consumer, copies, now)
+        stale += self._end_with_copies(consumer, copies, now) if copies else []
         # In one step: what comes again in between has to be known as finished.
         with consumer.lock:
             for held in (*done, *back):
                 consumer.held.pop(held.delivery.tag, None)
             stale += [held.delivery.tag for held in consumer.finish(done)]
-        stale += [held.delivery.tag for held in back if not consumer.reachable(held)]
-        consumer.put_back(back)
+        if back:
+            stale += [held.delivery.tag for held in back if not consumer.reachable(held)]
+            consumer.put_back(back)
         return stale
 
     def _end_with_copies(self, consumer: Consumer, copies: Sequence[tuple[Held, Settlement]], now: float) -> list[Any]:

@@ -15,6 +15,7 @@ from umbel.engines.redis.envelopes import Counts, Tag, pack
 from umbel.engines.redis.keys import Keys
 from umbel.engines.redis.now import server_now
 from umbel.engines.redis.scripts import ADOPT
+from umbel.engines.redis.store import Revocations
 
 __all__ = ["Adopting"]
 
@@ -22,9 +23,10 @@ __all__ = ["Adopting"]
 class Adopting:
     """What one broker takes in."""
 
-    def __init__(self, client: Client, keys: Keys) -> None:
+    def __init__(self, client: Client, keys: Keys, revocations: Revocations) -> None:
         self._client = client
         self._keys = keys
+        self._revocations = revocations
 
     def adopt(self, lease: Lease, deliveries: Sequence[Delivery], now: float) -> list[Delivery]:
         """Store messages as leased to `lease.owner`; return those that it holds now, as they are held here.
@@ -41,7 +43,10 @@ class Adopting:
             note = f"{item.ticket} {item.former_owner}"
             raw = pack(item, item.published or now, counts, text_from=self._client.location.text_from)
             args += (name, counts.token + 1, place, raw, note)
-        answer = self._client.script(ADOPT, [self._keys.prefix], args)
+        # What an earlier call saw is over, also when this one fails.
+        self._revocations.saw(True)
+        *answer, revoked = self._client.script(ADOPT, [self._keys.prefix, self._client.result_prefix], args)
+        self._revocations.saw(bool(revoked))
         return [
             _held(item, args[3 + 5 * n], held)
             for n, (item, held) in enumerate(zip(deliveries, answer, strict=True))

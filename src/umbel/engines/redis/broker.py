@@ -36,7 +36,7 @@ class RedisBroker:
         self._exchanges = Exchanges(client, keys)
         self._sending = Sending(client, keys, self._exchanges)
         self._leasing = Leasing(client, keys, revocations)
-        self._adopting = Adopting(client, keys)
+        self._adopting = Adopting(client, keys, revocations)
         self._settling = Settling(client, keys, self._sending, self._exchanges)
         self.follow_ups = GoingOn(client, keys, self._sending)
         self._places = Places(client, keys)

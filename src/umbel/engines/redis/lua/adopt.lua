@@ -1,5 +1,6 @@
 -- owner, now, seconds, (name, token, list, envelope, ticket and former owner)…: store messages as leased. Answers for
--- each {number, token, bumps, list} as the owner holds it now, or {} where another owner does.
+-- each {number, token, bumps, list} as the owner holds it now, or {} where another owner does; and at last whether
+-- anything is revoked.
 local owner, deadline = ARGV[1], clock(ARGV[2]) + tonumber(ARGV[3])
 local index, notes = P .. 'umbel.adopted', P .. 'umbel.notes.' .. owner
 local count = (#ARGV - 3) / 5
@@ -55,4 +56,5 @@ for first = 4, #ARGV, 2500 do
     answer[#answer + 1] = adopt(number, entry, name, unpack(ARGV, n + 1, n + 4))
   end
 end
+answer[#answer + 1] = redis.call('EXISTS', (KEYS[2] or P) .. 'umbel.revoked')
 return answer
