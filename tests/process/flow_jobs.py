@@ -67,6 +67,11 @@ def _turns(app: Umbel) -> None:
             raise self.retry(countdown=0)
         return "third"
 
+    @app.task(bind=True, name="flow.adds")
+    def adds(self: Any) -> str:
+        self.add_to_chord(app.tasks["flow.value"].si("added"))
+        return "adds"
+
     @app.task(bind=True, name="flow.replace", acks_late=True)
     def replace(self: Any, how: str) -> Any:
         say("replaced", self.request.id)

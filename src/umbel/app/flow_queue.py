@@ -44,12 +44,13 @@ def flow_message(
     root_id: str | None = None,
     serializer: str = "json",
     known: str = "",
+    countdown: float | None = None,
 ) -> Message:
     """Return the message of one of umbel's own tasks. Its arguments may be anything that a message before it held.
 
     `known` is a task that the workers know which are to run it, should several apps share the queue.
     """
-    options = {
+    options: dict[str, Any] = {
         "task_id": task_id,
         "root_id": root_id or task_id,
         "parent_id": None,
@@ -61,6 +62,8 @@ def flow_message(
         "argsrepr": "...",
         "serializer": serializer,
     }
+    if countdown is not None:
+        options["countdown"] = countdown
     origin = [app.main, known, round(time.time(), 3)]
     message: Message = app.client.build(app.tasks[name], args, {"origin": origin}, options)
     return message

@@ -14,6 +14,7 @@ from typing import Any
 from umbel.app import exceptions_io
 from umbel.app import request as requests
 from umbel.app.canvas.publishing import load
+from umbel.app.canvas.underway import read_mark
 from umbel.app.flow_queue import derived_id, flow_message
 from umbel.app.following import Source, all_doomed, follow, full
 from umbel.app.handover import HandedOver
@@ -23,6 +24,7 @@ from umbel.app.records import record_of
 from umbel.app.replacing import renewed
 from umbel.app.settlement import call_errbacks, failed_parts
 from umbel.app.task import Task
+from umbel.app.unsent import ends
 from umbel.core import states
 from umbel.core.errors import ChordError, OperationalError
 from umbel.core.flow.dooming import Doomed
@@ -40,6 +42,8 @@ _PAUSE = 1.0
 _OFFER = 0.2
 #: Pauses between looks for the failure of a stub, before the piece fails without it (seconds).
 _LOOKS = (0.02, 0.05, 0.1, 0.3, 1.0, 2.0, 0.0)
+#: How long after the first sight of a mark it is looked at again (seconds): its producer writes it three times in that.
+_SECOND_LOOK = 15.0
 #: How long a group that is over is known to be where results do not expire (seconds).
 _CLOSED = 86400.0
 
@@ -346,4 +350,33 @@ class FailPiece(FlowTask):
         return ChordError("the header of the chord failed")
 
 
-FLOW_TASKS: tuple[type[FlowTask], ...] = (Join, Forget, Fail, Resume, FailPiece)
+# --- what was never sent ----------------------------------------------------------------------------------
+
+
+class Unsent(FlowTask):
+    """The producer of a workflow has not said for a while that it still sends it: ends what it left open."""
+
+    name = "umbel.unsent"
+
+    def go(self, name: str, seen: float | None = None) -> None:
+        """End the headers that the mark `name` speaks of, if it is still as it was when it was `seen`.
+
+        Clocks differ: one that is written again after its first sight is that of a producer which is alive.
+        """
+        payloads = self.app.store.joined([name]).get(name)
+        if not payloads:
+            raise HandedOver("all was sent", quiet=True)
+        mark = read_mark(payloads[0])
+        if seen is None and not mark.error:
+            task_id = derived_id(name, 0, f"unsent again/{mark.at}")
+            again = flow_message(self.app, self.name, (name, mark.at), task_id=task_id, countdown=_SECOND_LOOK)
+            raise HandedOver("looked at again later", [again], quiet=True)
+        if mark.at != seen and not mark.error:
+            raise HandedOver("it is still being sent", quiet=True)
+        parts = ends(self.app, mark)
+        task_id = derived_id(name, 0, f"unsent forget/{mark.at}")
+        forget = flow_message(self.app, Forget.name, ([name],), task_id=task_id)
+        raise HandedOver("the chord was not sent", [forget], parts, quiet=True)
+
+
+FLOW_TASKS: tuple[type[FlowTask], ...] = (Join, Forget, Fail, Resume, FailPiece, Unsent)

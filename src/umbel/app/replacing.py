@@ -9,8 +9,10 @@ from typing import Any
 
 from umbel.app import request as requests
 from umbel.app.canvas.publishing import tried
+from umbel.app.canvas.underway import LeftOpen, Underway
 from umbel.app.following import Source, follow_frozen
 from umbel.app.handover import HandedOver
+from umbel.app.parts import join_message, place_of
 from umbel.app.signature import maybe_signature
 from umbel.core.errors import ImproperlyConfigured, NotSupportedError
 from umbel.core.flow.combining import steps, with_links
@@ -137,7 +139,8 @@ def add_to_chord(task: Any, sig: Any, *, lazy: bool) -> Any:
     It is sent at once, or returned to be sent with `lazy`. Done again by a run that repeats, it is the same member.
     """
     request = task.request
-    if not request.chord:
+    waiting = place_of(request)
+    if waiting is None:
         raise ValueError("the running task is not a member of any chord")
     app = task.app
     if app.store is None:
@@ -148,17 +151,24 @@ def add_to_chord(task: Any, sig: Any, *, lazy: bool) -> Any:
     position = f"chord:{count}"
     frozen = freeze(sig, source.ids_at(position))
     members = list(leaves(frozen))
-    first = tried(lambda: app.store.grow(request.group, len(members), time.time(), f"{request.id}/{position}"))
-    places = itertools.count(first)
+    key = f"{request.id}/{position}"
 
-    def join(leaf: Sig) -> Mapping[str, Any]:
-        place = {"chord": request.chord, "group_id": request.group, "group_index": next(places)}
-        return {**leaf, "options": {**leaf["options"], **place, "root_id": source.root_id}}
+    def let_in() -> Any:
+        places = itertools.count(tried(lambda: app.store.grow(request.group, len(members), time.time(), key)))
 
-    added = maybe_signature(with_tail(frozen, join), app=app)
+        def join(leaf: Sig) -> Mapping[str, Any]:
+            place = {"chord": request.chord, "group_id": request.group, "group_index": next(places)}
+            return {**leaf, "options": {**leaf["options"], **place, "root_id": source.root_id}}
+
+        return maybe_signature(with_tail(frozen, join), app=app)
+
     if lazy:
-        return added
-    app.client.send(follow_frozen(source, added, (), position))
+        return let_in()
+    left = LeftOpen(request.group, join_message(app, waiting), 0, len(members), key)
+    with Underway(app, key, [left], len(members)) as mark:
+        mark.begin()
+        added = let_in()
+        app.client.send(follow_frozen(source, added, (), position))
     result = added.freeze()
     task.add_trail(result)
     return result

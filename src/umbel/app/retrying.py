@@ -187,8 +187,9 @@ def _unable(app: Any, found: _Found) -> str:
         for member in _failed_members(app, group):
             if member not in again:
                 return (
-                    f"{member}, which the header of a chord needs, was revoked, or its message is not kept ("
-                    "result_expires is over, larger than result_max_bytes): the chord cannot complete; send it anew"
+                    f"{member}, which the header of a chord needs, was revoked or never sent, or its message is not "
+                    "kept (result_expires is over, larger than result_max_bytes): the chord cannot complete; send it "
+                    "anew"
                 )
     return ""
 

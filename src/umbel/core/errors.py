@@ -8,7 +8,7 @@ UmbelError (alias CeleryError)
 ├─ SerializationError ── EncodeError · DecodeError ── ContentDisallowed · MessageRefused
 ├─ BackendError ── BackendGetMetaError · BackendStoreError
 ├─ OperationalError ── EngineBusy · StorageFull · PublishTimeout · Unroutable
-└─ TimeLimitExceeded · SoftTimeLimitExceeded · WorkerLostError · Terminated
+└─ TimeLimitExceeded · SoftTimeLimitExceeded · WorkerLostError · ProducerLostError · Terminated
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ __all__ = [
     "NotSupportedError",
     "NotThereYet",
     "OperationalError",
+    "ProducerLostError",
     "PublishTimeout",
     "QueueNotFound",
     "Reject",
@@ -306,6 +307,10 @@ class SoftTimeLimitExceeded(UmbelError):
 
 class WorkerLostError(UmbelError):
     """The process that ran the task ended before the task did."""
+
+
+class ProducerLostError(UmbelError):
+    """The program that sent a workflow stopped before all of it was sent."""
 
 
 class Terminated(UmbelError):

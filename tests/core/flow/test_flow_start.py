@@ -84,7 +84,7 @@ def test_a_header_member_names_its_place_and_the_body_in_celerys_form() -> None:
     assert first.options["group_id"] == second.options["group_id"] == opened.group
     assert first.options["chord"]["task"] == "s"
     assert first.options["chord"]["options"]["group_id"] == opened.group
-    assert opened == Opened(opened.group, 2)
+    assert opened == Opened(opened.group, 2, first.options["chord"])
 
 
 def test_leaves_of_nested_headers_count_in_the_header_around_them() -> None:

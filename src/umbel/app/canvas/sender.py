@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from umbel.app.canvas.bulk import build_many
 from umbel.app.canvas.progress import Progress
 from umbel.app.canvas.publishing import keep, keeps_plans, tried
+from umbel.app.canvas.underway import LeftOpen, Underway
+from umbel.app.parts import Place, join_message
 from umbel.app.publish_signals import announce_sent
 from umbel.core.errors import NotSupportedError
 from umbel.core.flow.shape import Kind, Sig, is_stream, kind_of, tasks_of
 from umbel.core.flow.starting import Call, Opened
 from umbel.core.message import Message
+from umbel.core.serialization import content_type_of
 
 __all__ = ["CHUNK", "ChordNotSupported", "Sender", "check_chords", "has_chord"]
 
 #: Messages in one step of the broker.
 CHUNK = 1000
+#: Bytes of messages that surely travel in one step where a step is not a transaction.
+_SMALL = 256 * 1024
 
 
 class ChordNotSupported(NotSupportedError, NotImplementedError):
@@ -31,42 +37,97 @@ class Sender:
     def __init__(self, app: Any, progress: Progress) -> None:
         self.app = app
         self._progress = progress
+        #: What is told how far it is.
+        self._marks: list[Underway] = []
 
     def start(
         self,
         found: Iterable[Call | Opened],
         pieces: dict[str, bytes] | None = None,
-        sizes: Mapping[str, int] | None = None,
+        opened: Sequence[Opened] = (),
     ) -> None:
-        """Send calls, all of which are built before anything is stored; first the pieces and sizes that go with them.
-
-        A header is announced before its members are sent, so that nothing of it can be missed.
-        """
+        """Send calls, all of which are built before anything is stored; first the pieces that go with them."""
         calls: list[Call] = []
-        opened = dict(sizes or {})
+        headers = list(opened)
         for one in found:
             if isinstance(one, Opened):
-                opened[one.group] = one.size
+                headers.append(one)
             else:
                 calls.append(one)
         built = build_many(self.app, calls)
         self.keep(pieces or {})
-        self.expect(opened)
-        self.publish([message for message, _ in built], calls[0].options if calls else None)
+        self.deliver([message for message, _ in built], headers, calls[0].options if calls else None)
         for message, told in built:
             if told is not None:
                 announce_sent(message, told)
 
-    def publish(self, messages: list[Message], options: Mapping[str, Any] | None = None) -> None:
-        """Store messages: all in one step where a step is a transaction, so that they are sent or not whenever this
-        process dies; elsewhere a thousand at a time.
+    def deliver(
+        self, messages: list[Message], opened: Sequence[Opened] = (), options: Mapping[str, Any] | None = None
+    ) -> None:
+        """Store messages and the sizes of the headers that they open, these first: nothing of them can be missed.
+
+        Should this process die on the way, the headers are ended.
         """
         given = options or {}
-        step = max(1, len(messages)) if self.app.engine.atomic is not None else CHUNK
+        watched: AbstractContextManager[None] = nullcontext()
+        if opened and not self._in_one_step(messages):
+            headers = [(one.group, one.size, one.body) for one in opened]
+            watched = self.underway(headers, messages[0].task, given, len(messages))
+        with watched:
+            self.expect({one.group: one.size for one in opened})
+            self._publish(messages, given)
+
+    @contextmanager
+    def underway(
+        self,
+        headers: Sequence[tuple[str, int | None, Sig]],
+        task: str,
+        options: Mapping[str, Any],
+        total: int | None = None,
+    ) -> Iterator[None]:
+        """Have headers (id, size, body) ended by workers should this process die, or fail, in this block.
+
+        `task` and `options` are those of one of the `total` (None: nobody knows) messages that fill them.
+        """
+        app = self.app
+        plan, _ = app.client.plan(app.tasks.get(task, task), (), {}, {})
+        content = content_type_of(options.get("serializer") or plan.options.serializer)
+        root = options.get("root_id")
+        left = [
+            LeftOpen(group, join_message(app, Place(group, None, body, root, content, task)), size)
+            for group, size, body in headers
+        ]
+        with Underway(app, headers[0][0], left, total) as mark:
+            self._marks.append(mark)
+            try:
+                yield
+            finally:
+                self._marks.remove(mark)
+
+    def _publish(self, messages: list[Message], given: Mapping[str, Any]) -> None:
+        """Store messages: all in one step where a step is a transaction, elsewhere a thousand at a time."""
+        step = max(1, len(messages)) if self.app.engine.caps.step is None else CHUNK
+        for mark in self._marks:
+            mark.begin()
         for first in range(0, len(messages), step):
             chunk = messages[first : first + step]
             self.app.client.send(chunk, retry=given.get("retry"), policy=given.get("retry_policy"))
             self._progress.add(len(chunk))
+            for mark in self._marks:
+                mark.add(len(chunk))
+
+    def _in_one_step(self, messages: Sequence[Message]) -> bool:
+        """Tell whether the messages are stored or not, all of them, whenever this process dies."""
+        step = self.app.engine.caps.step
+        if step is None or len(messages) <= 1:
+            return True
+        first = messages[0]
+        return (
+            len(messages) <= step
+            and not first.exchange
+            and all((one.queue, one.priority, one.exchange) == (first.queue, first.priority, "") for one in messages)
+            and sum(len(one.head) + len(one.body) for one in messages) <= _SMALL
+        )
 
     def keep(self, pieces: dict[str, bytes]) -> None:
         """Put pieces into the store."""

@@ -16,8 +16,8 @@ from umbel.app.canvas.sender import CHUNK, Sender, check_chords, has_chord
 from umbel.app.ids import new_id
 from umbel.core.flow.combining import handed_down, spread_chord
 from umbel.core.flow.freezing import freeze, frozen_members
-from umbel.core.flow.shape import Kind, Sig, chain_of, chord_of, group_of, kind_of, list_of, tasks_of
-from umbel.core.flow.starting import attach, start, waiting_body
+from umbel.core.flow.shape import Kind, Sig, chain_of, chord_of, group_of, kind_of, leaves, list_of, tasks_of
+from umbel.core.flow.starting import Opened, attach, start, waiting_body
 from umbel.core.flow.stubs import leaf_count
 
 __all__ = ["can_stream", "stream_chord", "stream_group"]
@@ -44,23 +44,37 @@ class _Members:
         self._options = handed_down(group["options"])
         self.id: str = group["options"].get("task_id") or new_id()
         self.body: Sig | None = None
-        #: Size of a header that is known before it is sent.
-        self.announced: int | None = None
         self.results = Collected(self._app)
         self.size = 0
         self._plain: PlainMembers | None = None
 
     def send(self) -> None:
-        """Send all."""
+        """Send all. The size of a header is told before its members if one chunk has them all, else after them."""
         tasks = tasks_of(self._group)
         rest = iter(tasks)
         # A chord that is known as a whole is built as a whole, so that nothing of a wrong one is sent.
         step = CHUNK if self.body is None or isinstance(tasks, Iterator) else sys.maxsize
-        while chunk := list(islice(rest, step)):
-            if not self._send_plain(chunk):
-                self._send_each(chunk)
+        chunk = list(islice(rest, step))
+        if self.body is None or not chunk:
+            self._send_chunks(chunk, rest, step)
+        elif more := list(islice(rest, 1)):
+            with self._sender.underway([(self.id, None, self.body)], next(leaves(chunk[0]))["task"], self._options):
+                self._send_chunks(chunk, itertools.chain(more, rest), step)
+                self._sender.expect({self.id: self.size})
+        else:
+            self._send_chunk(chunk, self.body)
 
-    def _send_plain(self, chunk: list[Any]) -> bool:
+    def _send_chunks(self, chunk: list[Any], rest: Iterator[Any], step: int) -> None:
+        while chunk:
+            self._send_chunk(chunk)
+            chunk = list(islice(rest, step))
+
+    def _send_chunk(self, chunk: list[Any], opens: Sig | None = None) -> None:
+        """Send members; `opens` is what waits for a header that has no others."""
+        if not self._send_plain(chunk, opens):
+            self._send_each(chunk, opens)
+
+    def _send_plain(self, chunk: list[Any], opens: Sig | None) -> bool:
         name = None if self._handed else plain_task(chunk)
         if name is None:
             return False
@@ -70,14 +84,12 @@ class _Members:
         if plan is None:
             return False
         messages = self._plain.messages(plan, plain_calls(chunk, self._args, self._kwargs), self.size)
-        if self.announced is not None:
-            self._sender.expect({self.id: self.announced})
-        self._sender.publish(messages)
+        self._sender.deliver(messages, [] if opens is None else [Opened(self.id, len(messages), opens)])
         self.results.add_plain(plan, [message.id for message in messages])
         self.size += len(messages)
         return True
 
-    def _send_each(self, chunk: list[Any]) -> None:
+    def _send_each(self, chunk: list[Any], opens: Sig | None) -> None:
         group = {**self._group, "kwargs": {"tasks": chunk}}
         places = itertools.count(self.size)
         frozen = list(frozen_members(group, self.id, new_id, header=self.body is not None, places=places))
@@ -88,8 +100,8 @@ class _Members:
         if self.body is not None:
             frozen = [attach(member, self.body, self.id) for member in frozen]
         shrunk, pieces = small(self._app, group_of(frozen, {"task_id": self.id}), new_id)
-        sizes = {} if self.announced is None else {self.id: self.announced}
-        self._sender.start(start(shrunk, self._args, self._kwargs, self._handed), pieces, sizes)
+        opened = [] if opens is None else [Opened(self.id, self.size, opens)]
+        self._sender.start(start(shrunk, self._args, self._kwargs, self._handed), pieces, opened)
 
 
 def stream_group(
@@ -127,7 +139,6 @@ def stream_chord(
     shrunk, pieces = small(app, chain_of([unread, *rest]), new_id)
     steps = list_of(tasks_of(shrunk)) if kind_of(shrunk) is Kind.CHAIN else [shrunk]
     following = waiting_body([steps[0]["kwargs"]["body"], *steps[1:]])
-    tasks = tasks_of(header)
     with Progress(_length(header), progress) as shown:
         sender = Sender(app, shown)
         sender.keep(pieces)
@@ -135,12 +146,9 @@ def stream_chord(
             sender, {**header, "options": {**header["options"], "task_id": group_id}}, args, kwargs, handed
         )
         members.body = following
-        members.announced = None if isinstance(tasks, Iterator) else len(tasks)
         members.send()
         if not members.size:
             sender.start(start(following, ([],), {}, handed))
-        elif members.announced is None:
-            sender.expect({group_id: members.size})
     return results_of(app, whole, members.results.group(group_id))
 
 

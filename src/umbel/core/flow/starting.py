@@ -33,10 +33,11 @@ class Call(NamedTuple):
 
 
 class Opened(NamedTuple):
-    """All members of a chord's header have been given: so many leaves end it."""
+    """All members of a chord's header have been given: so many leaves end it, and `body` waits for them."""
 
     group: str
     size: int
+    body: Sig
 
 
 _NOTHING: Mapping[str, Any] = {}
@@ -101,7 +102,7 @@ def _start_chord(
         size += 1 if kind_of(member) is Kind.TASK and not is_stub(member) else leaf_count(attached)
         yield from _start(attached, [], args, kwargs, options)
     if size:
-        yield Opened(group_id, size)
+        yield Opened(group_id, size, body)
         return
     yield from _start(body, [], ([],), {}, options)
 
