@@ -13,6 +13,8 @@ READY := $(VENV)/.installed
 DEMO_VENV := .venv-demo
 DEMO_READY := $(DEMO_VENV)/.installed
 JOBS ?= 2
+# The tests that kill processes wait most of the time: for leases, for servers that come back.
+PROCESS_JOBS ?= $(shell echo $$((3 * $(JOBS))))
 ROUNDS ?= 3
 TASKS ?= 20000
 # Random kills and other programs' races on a machine that may be busy: what failed is shown, and has to pass alone.
@@ -64,11 +66,11 @@ unit: $(READY) servers  ## the tests that share the machine well, in parallel (T
 	$(BIN)/python -m pytest -q -n $(JOBS) $(TESTS)
 
 process: $(READY) servers  ## the tests that kill real processes
-	$(BIN)/python -m pytest -q -n $(JOBS) tests/process || { $(AGAIN) tests/process; }
+	$(BIN)/python -m pytest -q -n $(PROCESS_JOBS) --dist loadgroup tests/process || { $(AGAIN) tests/process; }
 
 interop: $(READY) servers  ## the tests beside real Celery, which gets an environment of its own
 	@$(BIN)/python -m tests.interop.environment
-	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup tests/interop || { $(AGAIN) tests/interop; }
+	$(BIN)/python -m pytest -q -n 3 --dist loadgroup tests/interop || { $(AGAIN) tests/interop; }
 
 check: test demo  ## what to run before handing in: test, then the demo
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -25,6 +26,14 @@ settings.load_profile("ci" if os.environ.get("CI") else "house")
 # The settings of the developer's own shell stay out of the tests, and of the processes that they start.
 for name in [name for name in os.environ if name.startswith(("UMBEL_", "CELERY_"))]:
     del os.environ[name]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give `--dist loadgroup` the groups of these tests."""
+    from tests.groups import InGroups
+
+    return InGroups(config, log) if config.getoption("dist") == "loadgroup" else None
 
 
 @pytest.fixture

@@ -12,15 +12,6 @@ from tests.interop.kit import Fleet
 from tests.servers import RabbitAddress, RedisServer
 
 
-def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
-    """Keep the tests of one broker on one of the parallel processes, so that each fleet starts once."""
-    for item in items:
-        names = (item.name, *item.fixturenames) if "tests/interop" in item.nodeid else ()
-        for kind in ("redis", "rabbitmq"):
-            if any(f"[{kind}" in name or name.endswith(f"{kind}_fleet") for name in names):
-                item.add_marker(pytest.mark.xdist_group(f"interop-{kind}"))
-
-
 @pytest.fixture(scope="session")
 def celery_installed() -> None:
     """Install Celery; skip where that fails, but not where CI=true."""

@@ -98,7 +98,9 @@ class Sent:
 
     def _is_complete(self, told: Told) -> bool:
         ended = all(one.get("state", "SUCCESS") not in OPEN for one in told.values())
-        return ended and told["runs"].get("put", 0) == self.text.count("put(") > 0
+        # Callbacks begin when the result that they belong to has its end already.
+        ran = all(told["runs"].get(name, 0) == self.text.count(f"{name}(") for name in ("put", "broken"))
+        return ended and ran and "put(" in self.text
 
     def differences(self, expected: Told, by: str, read: Callable[[Any], Any]) -> list[str]:
         """Wait until it stands as expected; give what differs at last."""

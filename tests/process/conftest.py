@@ -11,10 +11,17 @@ import pytest
 
 from tests.process.deployments import Deployment, on_rabbitmq, on_redis
 from tests.process.lab import Lab
+from tests.process.launcher import Launcher
 from tests.servers import RabbitAddress, RabbitServer, RedisServer
 
 #: Opens a lab on a deployment.
 Opener = Callable[[Deployment | None], Lab]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _the_launcher_ends_with_the_session() -> Iterator[None]:
+    yield
+    Launcher.end()
 
 
 @pytest.fixture
@@ -71,9 +78,9 @@ def rabbit_file_lab(rabbit_server: RabbitAddress, tmp_path: Path, open_lab: Open
     return open_lab(on_rabbitmq(rabbit_server, rabbit_server.fresh_url(), f"sqlite:///{tmp_path / 'results.db'}"))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def own_rabbit(rabbit_installed: None) -> Iterator[RabbitServer]:
-    """Start a RabbitMQ for the tests of one file, which kill it and leave it running."""
+    """Start a RabbitMQ for the tests of this process that kill it and leave it running."""
     with RabbitServer() as server:
         yield server
 

@@ -21,6 +21,7 @@ from tests.process.checker import FINAL_STATES, Final, Rules, Verdict, check
 from tests.process.deployments import Deployment, on_sqlite
 from tests.process.jobs import make_app
 from tests.process.journal import Journal
+from tests.process.launcher import Launcher
 from tests.servers.process import Keeper
 from umbel.core.errors import OperationalError
 
@@ -66,16 +67,13 @@ class Worker:
         self.lab = lab
         self.name = name
         self.log = lab.folder / f"{name}.log"
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "umbel", "-A", "tests.process.worker_app", "worker", "-n", name, *arguments],
-                cwd=lab.folder,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        self.log.touch()
+        self.process = Launcher.mine().launch(
+            arguments=["-A", "tests.process.worker_app", "worker", "-n", name, *arguments],
+            environment=environment,
+            folder=str(lab.folder),
+            log=str(self.log),
+        )
         self.pid = self.process.pid
         Keeper.tell(f"pid {self.pid}")
 
