@@ -142,3 +142,10 @@ def test_argument_reprs_are_bounded_and_never_raise() -> None:
     for huge in (["x" * 10**6] * 10, list(range(10**5)), {"k" * 10**6: 1}, b"x" * 10**6):
         assert len(safe_repr(huge)) < 1100
     assert "\n" not in safe_repr(["\n", "y" * 100])
+
+
+@pytest.mark.parametrize("text", ["x" * 10_000, "_" * 10_000, "__type_" * 2000, 'a_b"__' * 2000])
+def test_a_typed_value_is_found_wherever_it_stands_in_a_long_text(text: str) -> None:
+    moment = datetime(2026, 5, 4, 3, 2, 1)
+    for value in ([text, moment], [moment, text], [text, moment, text], [text]):
+        assert json_types.loads(json_types.dumps(value)) == value

@@ -20,14 +20,14 @@ from umbel.app import running, signals
 from umbel.app.conclusions import consequences, keep_unrun, reading_rules
 from umbel.app.exceptions_io import ExceptionInfo, text_of, traceback_text
 from umbel.app.flow_tasks import FlowTask
-from umbel.app.handover import HandedOver
-from umbel.app.job_reader import JobReader
+from umbel.app.job_reader import JobReader, unpack_body
+from umbel.app.outcome_lines import is_expected, line_of
 from umbel.app.records import record_of
 from umbel.app.retry import retry_task
 from umbel.app.running import Call, Guard
 from umbel.app.settlement import settle_outcome
 from umbel.app.stored_ends import stored_outcome
-from umbel.app.traits import classes_of, traits_of
+from umbel.app.traits import traits_of
 from umbel.core import protocol, states
 from umbel.core.errors import (
     InvalidTaskError,
@@ -72,6 +72,9 @@ class Job(msgspec.Struct, array_like=True, gc=False):
     body_encoding: str = ""
     #: The handle of its lease (`FollowUps.pack_tag`) where the executor may go on by itself; else b"".
     held: bytes = b""
+    #: Where `body` lies, and its size, if it does not go with the job but lies in shared memory (`worker.bodies`).
+    place: int = 0
+    size: int = 0
 
 
 class Report(msgspec.Struct, array_like=True, gc=False):
@@ -155,7 +158,7 @@ class Runner(Guard):
     # --- before the run ---------------------------------------------------------------------------------
 
     def _prepare(self, job: Job) -> Call | Report:
-        unreadable = _decode_body(job) if job.body_encoding else ""
+        unreadable = unpack_body(job) if job.body_encoding else ""
         if unreadable:
             return self._quarantine(job, unreadable)
         task = self._tasks.get(job.task)
@@ -226,13 +229,13 @@ class Runner(Guard):
             settled.reason,
             outcome.kind,
             outcome.runtime,
-            _line(call, outcome),
-            _is_expected(call, outcome),
+            line_of(call, outcome),
+            is_expected(call, outcome),
             settled.parts,
         )
 
     def _conclude(self, job: Job) -> Report:
-        _decode_body(job)
+        unpack_body(job)
         head = protocol.read_head(job.head, self._limits)
         if isinstance(head, Quarantined):
             return self._quarantine(job, head.reason)
@@ -367,48 +370,3 @@ class Runner(Guard):
             )
         reason = f"internal error: {text_of(exc)}"
         return self._dead(job, exc, reason, f"Task {job.task}[{job.id}] INTERNAL ERROR: {text}")
-
-
-def _decode_body(job: Job) -> str:
-    """Take the body of a job out of the form in which its envelope had it; return why that cannot be done, or ""."""
-    plain = protocol.plain_body(job.body, job.body_encoding)
-    job.body_encoding = ""
-    if isinstance(plain, Quarantined):
-        job.body = b""
-        return plain.reason
-    job.body = plain
-    return ""
-
-
-def _is_expected(call: Call, outcome: Outcome) -> bool:
-    """Tell whether an outcome is a failure of the kinds that the task names in `throws`."""
-    return outcome.kind is Kind.FAILURE and isinstance(outcome.exc, classes_of(call.task, "throws"))
-
-
-def _line(call: Call, outcome: Outcome) -> str:
-    """The log line of an outcome, in Celery's words; values and arguments are never in it.
-
-    That of a success, which is nearly every one, is not made where nobody will see it.
-    """
-    kind = outcome.kind
-    if kind is Kind.SUCCESS and not logger.isEnabledFor(logging.INFO):
-        return ""
-    head = f"Task {call.traits.name}[{call.id}]"
-    if kind is Kind.SUCCESS:
-        return f"{head} succeeded in {outcome.runtime}s"
-    exc = outcome.exc
-    if kind is Kind.RETRY:
-        return f"{head} retry: {outcome.value if outcome.value is not None else text_of(exc)}" if exc else head
-    if kind is Kind.IGNORE:
-        return f"{head} ignored"
-    if isinstance(exc, HandedOver):
-        return "" if exc.quiet else f"{head} {exc}"
-    if kind is Kind.REQUEUE:
-        return f"{head} rejected: put back into its queue"
-    if kind is Kind.REVOKED:
-        return f"Discarding revoked task: {call.traits.name}[{call.id}]" if exc else head
-    if exc is not None and _is_expected(call, outcome):
-        return f"{head} raised expected: {text_of(exc)}"
-    word = "rejected" if kind is Kind.REJECT else "raised unexpected"
-    trace = f"\n{outcome.traceback}" if outcome.traceback else ""
-    return f"{head} {word}: {text_of(exc) if exc else kind.value}{trace}"

@@ -17,7 +17,7 @@ from umbel.core import protocol
 from umbel.core.limits import Limits
 from umbel.core.protocol import Head, Payload, Quarantined
 
-__all__ = ["JobReader", "LateHead"]
+__all__ = ["JobReader", "LateHead", "unpack_body"]
 
 #: After so many messages in a row that are unlike the ones before, likeness is not looked for any more.
 _MISSES = 1000
@@ -136,6 +136,17 @@ class JobReader:
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return None
         return Payload(args, kwargs)
+
+
+def unpack_body(job: Any) -> str:
+    """Take the body of a job out of the form in which its envelope had it; return why that cannot be done, or ""."""
+    plain = protocol.plain_body(job.body, job.body_encoding)
+    job.body_encoding = ""
+    if isinstance(plain, Quarantined):
+        job.body = b""
+        return plain.reason
+    job.body = plain
+    return ""
 
 
 def _is_plain(head: Head) -> bool:

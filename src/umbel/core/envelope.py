@@ -107,14 +107,14 @@ def _escapes(body: bytes, start: int) -> int:
     return body.count(b'"', start, end) + body.count(b"\\", start, end)
 
 
-def plain_body(body: bytes, encoding: str) -> bytes | Quarantined:
+def plain_body(body: bytes | memoryview, encoding: str) -> bytes | Quarantined:
     """Return a body as its serializer wrote it, or why there is none; see `Delivery.body_encoding`. Never raises."""
     if encoding == BASE64:
         return _from_base64(body)
-    return _from_quoted(body) if encoding == TEXT else body
+    return _from_quoted(bytes(body)) if encoding == TEXT else bytes(body)
 
 
-def _from_base64(body: bytes) -> bytes | Quarantined:
+def _from_base64(body: bytes | memoryview) -> bytes | Quarantined:
     try:
         # Four times faster than binascii, and stricter: what it refuses may be base64 all the same.
         return msgspec.convert(str(body, "ascii"), bytes)

@@ -82,6 +82,7 @@ def again(assigned: Assigned) -> Admitted:
 def job_of(assigned: Assigned) -> Job:
     """Return what is sent to the executor."""
     d = assigned.delivery
+    apart = assigned.place >= 0
     return Job(
         assigned.number,
         d.id,
@@ -97,6 +98,8 @@ def job_of(assigned: Assigned) -> Job:
         assigned.concluding,
         assigned.verdict_text if assigned.concluding else "",
         d.body_encoding,
+        place=assigned.place if apart else 0,
+        size=len(d.body) if apart else 0,
     )
 
 

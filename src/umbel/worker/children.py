@@ -22,6 +22,7 @@ from umbel.app import signals
 from umbel.app.execution import Runner
 from umbel.engine.clock import SYSTEM_CLOCK
 from umbel.engine.failpoints import enter_process
+from umbel.worker.bodies import keep_memory
 from umbel.worker.executor import Executor, ExecutorLimits, no_operation
 from umbel.worker.link import Link
 from umbel.worker.next_step import NextSteps, goes_on
@@ -143,6 +144,7 @@ class Launcher:
     def _serve(self, slot: int, progress: Progress, sock: socket.socket) -> int:
         options = self.options
         signals.worker_process_init.send(sender=options.hostname)
+        keep_memory()
         runner = Runner(self.app, options.hostname, clock=SYSTEM_CLOCK, rng=random.Random())
         place = progress.slot(slot)
         executor = Executor(
@@ -154,6 +156,7 @@ class Launcher:
             options,
             None if progress.rings is None else progress.rings.writer(slot),
             None if not goes_on(self.app, options) else NextSteps(self.app, options, progress.session, slot, place),
+            None if progress.bodies is None else progress.bodies.part(slot),
         )
         status = 0
         try:

@@ -27,6 +27,7 @@ from umbel.engine.clock import Clock
 from umbel.worker import admission
 from umbel.worker.admission import Admitted
 from umbel.worker.assigning import again, settlement_of
+from umbel.worker.bodies import Places
 from umbel.worker.crew import Assigned, Crew, Member
 from umbel.worker.endings import plain_ending
 from umbel.worker.executor import Up
@@ -221,7 +222,8 @@ class Consumer:
         sock.settimeout(_SEND_TIMEOUT)
         rings = None if self.local is not None else self.progress.rings
         ring = None if rings is None else rings.reader(slot, Report)
-        member = Member(slot, pid, sock, self.progress.slot(slot), ring, room=room_for_frames(sock))
+        places = None if rings is None or self.progress.bodies is None else Places(self.progress.bodies.part(slot))
+        member = Member(slot, pid, sock, self.progress.slot(slot), ring, room=room_for_frames(sock), places=places)
         self.crew.join(member)
         self._selector.register(sock, selectors.EVENT_READ, member)
 

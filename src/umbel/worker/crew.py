@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from umbel.app.execution import Job, Report
 from umbel.core.message import Delivery, Settlement
 from umbel.worker.admission import Admitted
+from umbel.worker.bodies import LARGE, Places
 from umbel.worker.executor import Down, Up
 from umbel.worker.frames import FrameReader, pack
 from umbel.worker.progress import Slot
@@ -54,6 +55,10 @@ class Assigned:
     doomed: int = 0
     #: The outcome that it follows from, where its executor went on with it by itself.
     follows: Settlement | None = None
+    #: How many bytes of it go through the executor's socket.
+    size: int = 0
+    #: Where its body lies in the memory that the executor shares (-1: it goes with the job).
+    place: int = -1
 
 
 @dataclass(slots=True)
@@ -66,6 +71,8 @@ class Member:
     slot: Slot
     #: Where its reports come in, beside the socket; None: all come through the socket.
     ring: RingReader[Report] | None = None
+    #: Where large bodies are put for it; None: they go through the socket.
+    places: Places | None = None
     reader: FrameReader[Up] = field(default_factory=lambda: FrameReader(Up))
     assigned: dict[int, Assigned] = field(default_factory=dict)
     #: Expected seconds of work assigned and not reported, asynchronous tasks left out.
@@ -91,8 +98,20 @@ class Member:
         held = len(self.assigned) - self.async_jobs
         if held == 0:
             return True
-        fits = self.load + assigned.cost <= HORIZON and self.waiting_bytes + size <= self.room
-        return fits and held < most
+        return held < most and self.load + assigned.cost <= HORIZON and self._has_room(assigned.delivery, size)
+
+    def _has_room(self, delivery: Delivery, size: int) -> bool:
+        if self.places is not None and len(delivery.body) >= LARGE:
+            return self.places.find(len(delivery.body)) >= 0
+        return self.waiting_bytes + size <= self.room
+
+    def put_apart(self, assigned: Assigned, size: int) -> int:
+        """Find a place for a large body; return how many bytes of the job are left for the socket."""
+        body = len(assigned.delivery.body)
+        if self.places is None or body < LARGE or assigned.is_async:
+            return size
+        assigned.place = self.places.lend(body)
+        return size if assigned.place < 0 else size - body
 
     def wants_more(self) -> bool:
         """Tell whether it is worth planning again: half of what may wait here has been done."""
@@ -110,6 +129,7 @@ class Member:
             self.async_jobs += 1
         else:
             self.load += assigned.cost
+            assigned.size = size
             self.waiting_bytes += size
 
     def release(self, number: int) -> Assigned | None:
@@ -125,11 +145,18 @@ class Member:
             self.load, self.waiting_bytes = 0.0, 0
         else:
             self.load -= assigned.cost
-            self.waiting_bytes -= len(assigned.delivery.body)
+            self.waiting_bytes -= assigned.size
+        if assigned.place >= 0 and self.places is not None:
+            self.places.take_back(assigned.place)
+            assigned.place = -1
         return assigned
 
     def send(self, jobs: list[Job]) -> None:
         """Send jobs; raises OSError when the process is gone or does not read."""
+        for job in jobs:
+            if job.size and self.places is not None:
+                self.places.fill(job.place, job.body)
+                job.body = b""
         for part in _parts(jobs) if self.waiting_bytes > MAX_WAITING_BYTES else (jobs,):
             self.sock.sendall(pack(Down(jobs=part)))
 
@@ -262,7 +289,7 @@ class Crew:
                 else:
                     break
                 backlog.popleft()
-                member.assign(assigned, size)
+                member.assign(assigned, member.put_apart(assigned, size))
                 batches.setdefault(member.index, (member, []))[1].append(assigned)
                 if len(members) > 1 and members[1].load < member.load:
                     members.append(members.pop(0))

@@ -92,6 +92,8 @@ class Executor:
     ring: RingWriter | None = None
     #: Lets it go on by itself with what follows from a task.
     steps: NextSteps | None = None
+    #: Where large bodies lie.
+    bodies: memoryview | None = None
 
     def __post_init__(self) -> None:
         self._reader: FrameReader[Down] = FrameReader(Down)
@@ -152,6 +154,8 @@ class Executor:
         facts: dict[str, tuple[bool, float | None]] = {}
         while queue:
             job = queue.popleft()
+            if job.size and self.bodies is not None:
+                job.body = bytes(self.bodies[job.place : job.place + job.size])
             known = facts.get(job.task)
             if known is None:
                 known = facts[job.task] = (

@@ -14,6 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from umbel.worker.bodies import Bodies
 from umbel.worker.ring import Rings
 
 #: A slot has four words: number started, number finished, monotonic start time (double), and the number of the job
@@ -42,10 +43,14 @@ def _path(session: str) -> Path:
 class Progress:
     """The mapped file of one session."""
 
-    def __init__(self, mapped: mmap.mmap, path: Path, session: str, rings: Rings | None = None) -> None:
+    def __init__(
+        self, mapped: mmap.mmap, path: Path, session: str, rings: Rings | None = None, bodies: Bodies | None = None
+    ) -> None:
         self._map = mapped
         self._path = path
         self.session = session
+        #: Where executors find large bodies; None in a process that did not inherit it.
+        self.bodies = bodies
         #: Where executors put their reports; None in a process that did not inherit it.
         self.rings = rings
 
@@ -56,7 +61,7 @@ class Progress:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
         try:
             os.ftruncate(fd, _SLOT_BYTES * slots)
-            return cls(mmap.mmap(fd, _SLOT_BYTES * slots), path, session, Rings(slots))
+            return cls(mmap.mmap(fd, _SLOT_BYTES * slots), path, session, Rings(slots), Bodies(slots))
         finally:
             os.close(fd)
 

@@ -15,6 +15,7 @@ from umbel.core.message import Delivery
 from umbel.core.queues import Broadcast
 from umbel.engine.clock import SYSTEM_CLOCK
 from umbel.engine.seam import Lease
+from umbel.worker.bodies import keep_memory
 from umbel.worker.consumer import Consumer
 from umbel.worker.crew import Crew
 from umbel.worker.feeder import Feeder
@@ -47,6 +48,7 @@ def build_consumer(
     """
     sys.setswitchinterval(_SWITCH_INTERVAL)
     gc.set_threshold(_GC_THRESHOLD, 20, 50)
+    keep_memory()
     clock = SYSTEM_CLOCK
     broker, store = app.broker, app.store
     queues = consumed(app, options)

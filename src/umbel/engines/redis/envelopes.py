@@ -7,10 +7,8 @@ when it goes back to its queue; a message straight from a producer has none.
 from __future__ import annotations
 
 import base64
-import itertools
-import os
-import uuid
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import msgspec
 
@@ -19,8 +17,9 @@ from umbel.core.head import Quarantined
 from umbel.core.head_reader import parse_time, read_head
 from umbel.core.limits import DEFAULT_LIMITS
 from umbel.core.message import Delivery, Message
+from umbel.engines.redis.delivery_tags import delivery_tag
 
-__all__ = ["Counts", "Tag", "deliver", "delivery_tags", "marked", "pack", "pack_push", "plain", "read_counts", "repack"]
+__all__ = ["Counts", "Tag", "deliver", "marked", "pack", "pack_push", "plain", "read_counts", "repack"]
 
 #: How every head begins that `core.head` writes; the properties stand last in those.
 _USUAL = b'{"content-encoding"'
@@ -101,37 +100,6 @@ _encode = msgspec.json.encode
 _EMPTY = Counts()
 
 
-class _Unique:
-    """Texts in the form of a UUID that no other process makes: kombu keeps unacknowledged messages under them."""
-
-    def __init__(self) -> None:
-        self._pid = 0
-        self._prefix = ""
-        self._numbers = itertools.count()
-
-    def __call__(self) -> str:
-        if self._pid != os.getpid():
-            self._begin()
-        return f"{self._prefix}{next(self._numbers):012x}"
-
-    def many(self, count: int) -> list[bytes]:
-        """Return so many of them."""
-        if self._pid != os.getpid():
-            self._begin()
-        prefix = self._prefix.encode()
-        return [b"%b%012x" % (prefix, number) for number in itertools.islice(self._numbers, count)]
-
-    def _begin(self) -> None:
-        self._prefix = str(uuid.uuid4())[:24]
-        self._numbers = itertools.count(int.from_bytes(os.urandom(4), "big"))
-        self._pid = os.getpid()
-
-
-_unique = _Unique()
-#: As many delivery tags as are asked for.
-delivery_tags = _unique.many
-
-
 def pack(
     message: Message,
     now: float = 0.0,
@@ -141,7 +109,7 @@ def pack(
 ) -> bytes:
     """Return the envelope of a message, with the delivery tag given or one of its own; see `write_envelope`."""
     head = message.head
-    text = _unique() if tag is None else tag.decode()
+    text = delivery_tag() if tag is None else tag.decode()
     if not head.startswith(_USUAL) or head[-2:] != b"}}":
         return _pack_unusual(message, now, counts or _EMPTY, text)
     if counts is not None and counts != _EMPTY:
@@ -297,13 +265,14 @@ def _deliver_large(raw: bytes, queue: str, encoded: bool) -> Delivery | None:
     encoding = _ENCODINGS.get(properties.body_encoding)
     if encoding is None:
         return None
-    body = raw[start:end] if encoding == BASE64 else raw[start - 1 : end + 1]
+    begin, stop = (start, end) if encoding == BASE64 else (start - 1, end + 1)
     if not encoded:
-        plain = plain_body(body, encoding)
+        plain = plain_body(raw[begin:stop], encoding)
         return None if isinstance(plain, Quarantined) else _filled(headers, properties, queue, _head(envelope), plain)
-    if encoding == BASE64 and b"\\" in body:
+    if encoding == BASE64 and raw.find(b"\\", start, end) >= 0:
         return None
-    delivery = _filled(headers, properties, queue, _head(envelope), body)
+    # Not copied: what is done with it is to copy it to where an executor reads it.
+    delivery = _filled(headers, properties, queue, _head(envelope), memoryview(raw)[begin:stop])
     if delivery is not None:
         delivery.body_encoding = encoding
     return delivery
@@ -349,7 +318,7 @@ def _content(envelope: _Envelope | _WithoutBody) -> bytes:
 _LONGEST = min(DEFAULT_LIMITS.id_length, DEFAULT_LIMITS.name_length)
 
 
-def _filled(headers: _Headers, properties: _Properties, queue: str, head: bytes, body: bytes) -> Delivery | None:
+def _filled(headers: _Headers, properties: _Properties, queue: str, head: bytes, body: Any) -> Delivery | None:
     """Return the delivery without tag; None when a header is no value that can be used."""
     due = parse_time(headers.eta) if headers.eta else 0.0
     expires = parse_time(headers.expires) if headers.expires else 0.0

@@ -30,7 +30,7 @@ __all__ = ["Leasing"]
 #: The most messages that one call takes.
 _MOST = 1000
 #: A message of so many bytes is a large one; how many and how many bytes of such ones are taken at once.
-_LARGE, _MOST_LARGE, _MOST_LARGE_BYTES = 32_768, 64, 4_194_304
+_LARGE, _MOST_LARGE, _MOST_LARGE_BYTES = 32_768, 64, 2_097_152
 #: How long an owner that holds nothing is remembered after its lease has lapsed (seconds).
 _KEEP = LONGEST_BLOCK + 570.0
 #: When a message that is left to others comes back (seconds).

@@ -9,8 +9,10 @@ import hiredis
 
 __all__ = ["LargeReplies", "lacks_much"]
 
-#: From so many missing bytes on, a value is read straight into its place.
+#: From so many missing bytes on, a value is read here.
 _MUCH = 16_384
+#: How much is received at once where it is not known how much is to come.
+_ROOM = 1 << 18
 
 
 def lacks_much(data: bytes) -> bool:
@@ -26,24 +28,23 @@ def lacks_much(data: bytes) -> bool:
 
 
 class LargeReplies:
-    """Reads RESP2 replies from bytes that have come and from those to come.
+    """Reads RESP2 replies from bytes that have come and from those to come: each value is copied once.
 
-    `receive` waits for some bytes and returns them; `fill` fills the whole of a buffer. Raises what they raise, and
-    ValueError for what is not RESP2.
+    `receive` waits for some bytes, puts them into the buffer that it is given and returns how many. Raises what that
+    raises, and ValueError for what is not RESP2.
     """
 
-    def __init__(self, data: bytes, receive: Callable[[], bytes], fill: Callable[[memoryview], None]) -> None:
-        self._data = data
-        self._at = 0
+    def __init__(self, data: bytes, receive: Callable[[memoryview], int]) -> None:
+        #: What has come and was not read lies between these two.
+        self._at, self._end = 0, len(data)
+        self._room = bytearray(max(_ROOM, len(data)))
+        self._room[: self._end] = data
         self.receive = receive
-        self.fill = fill
-        #: Where values are put together.
-        self._room = memoryview(bytearray())
 
     @property
     def left(self) -> bool:
         """Whether bytes have come that were not read yet."""
-        return self._at < len(self._data)
+        return self._at < self._end
 
     def read(self) -> Any:
         """Return the next reply as hiredis would."""
@@ -51,37 +52,46 @@ class LargeReplies:
         kind = line[:1]
         if kind == b"$":
             return self._bulk(int(line[1:]))
+        if kind == b"+":
+            return line[1:]
         if kind == b"*":
             count = int(line[1:])
             return [self.read() for _ in range(count)] if count >= 0 else None
         if kind == b":":
             return int(line[1:])
-        if kind == b"+":
-            return line[1:]
         if kind == b"-":
             return hiredis.ReplyError(line[1:].decode("utf-8", "replace"))
         raise ValueError(f"a reply begins with {kind!r}")
 
     def _line(self) -> bytes:
-        while (end := self._data.find(b"\r\n", self._at)) < 0:
-            self._data = self._data[self._at :] + self.receive()
-            self._at = 0
+        while (end := self._room.find(b"\r\n", self._at, self._end)) < 0:
+            self._fill(self._end - self._at + 1)
         start, self._at = self._at, end + 2
-        return self._data[start:end]
+        return bytes(self._room[start:end])
 
     def _bulk(self, size: int) -> bytes | None:
         if size < 0:
             return None
+        self._fill(size + 2)
         start = self._at
-        end = start + size
-        if end + 2 <= len(self._data):
-            self._at = end + 2
-            return self._data[start:end]
-        have = len(self._data) - start
-        if len(self._room) < size + 2:
-            self._room = memoryview(bytearray(size + 2))
-        room = self._room[: size + 2]
-        room[:have] = self._data[start:]
-        self.fill(room[have:])
-        self._data, self._at = b"", 0
-        return bytes(room[:size])
+        self._at += size + 2
+        with memoryview(self._room) as room:
+            return bytes(room[start : start + size])
+
+    def _fill(self, size: int) -> None:
+        """Receive until so many bytes are there."""
+        if self._at == self._end:
+            self._at = self._end = 0
+        if self._at + size > len(self._room):
+            self._make_room(size)
+        with memoryview(self._room) as room:
+            while self._end - self._at < size:
+                self._end += self.receive(room[self._end :])
+
+    def _make_room(self, size: int) -> None:
+        """Move what was not read to the front of a buffer that has room for so many bytes."""
+        room = self._room if size <= len(self._room) else bytearray(size)
+        have = self._end - self._at
+        with memoryview(self._room) as old, memoryview(room) as new:
+            new[:have] = old[self._at : self._end]
+        self._room, self._at, self._end = room, 0, have

@@ -11,7 +11,8 @@ from umbel.core.errors import OperationalError
 from umbel.core.message import Message
 from umbel.engine.seam import Refusal
 from umbel.engines.redis.connection import Client
-from umbel.engines.redis.envelopes import delivery_tags, marked, pack, pack_push
+from umbel.engines.redis.delivery_tags import delivery_tags
+from umbel.engines.redis.envelopes import marked, pack, pack_push
 from umbel.engines.redis.exchanges import Exchanges, unroutable
 from umbel.engines.redis.keys import Keys
 from umbel.engines.redis.now import server_now

@@ -103,22 +103,17 @@ class Wire:
 
     def _read_large(self, data: bytes, deadline: float) -> Any:
         """Return a reply that begins in `data`, or in what is left of the bytes before it."""
+        size = _READ_SIZE
 
-        def receive() -> bytes:
-            self._check(deadline, 0)
-            return self.socket.recv(_READ_SIZE) or self._end()
-
-        def fill(room: memoryview) -> None:
-            while len(room):
-                size = self.socket.recv_into(room) or len(self._end())
-                room = room[size:]
-                if len(room):
-                    self._check(deadline, size)
+        def receive(room: memoryview) -> int:
+            nonlocal size
+            self._check(deadline, size)
+            size = self.socket.recv_into(room) or len(self._end())
+            return size
 
         if self._large is None:
-            self._large = LargeReplies(data, receive, fill)
-        else:
-            self._large.receive, self._large.fill = receive, fill
+            self._large = LargeReplies(data, receive)
+        self._large.receive = receive
         large = self._large
         try:
             reply = large.read()
