@@ -340,12 +340,13 @@ def test_a_worker_without_a_store_fails_the_members_of_chords_clearly(tmp_path: 
 # --- purge ------------------------------------------------------------------------------------------------
 
 
-def test_what_is_purged_counts_as_revoked(app: Any, worker: MiniWorker) -> None:
+@pytest.mark.parametrize("options", [{}, {"countdown": 1000}], ids=["due", "not due yet"])
+def test_what_is_purged_counts_as_revoked(app: Any, worker: MiniWorker, options: dict[str, Any]) -> None:
     add, total, _ = tasks(app)
     note, ids = recorder(app)
-    joined = chord([add.s(1), add.s(2)], total.s()).apply_async()
-    last = chain(add.s(1).on_error(note.s()), add.s(2)).apply_async()
-    alone = add.delay(1)
+    joined = chord([add.s(1), add.s(2).set(**options)], total.s()).apply_async()
+    last = chain(add.s(1).set(**options).on_error(note.s()), add.s(2)).apply_async()
+    alone = add.apply_async((1,), **options)
     assert purge(app, ["celery"]) == 4
     worker.drain()
     with pytest.raises(errors.ChordError, match="purged"):
@@ -387,16 +388,16 @@ def test_a_stub_that_was_sent_as_the_task_it_is_goes_on_with_its_piece(tmp_path:
         return sum(numbers)
 
     worker = MiniWorker(app)
-    result = chain(*[add.s(10**place) for place in range(6)]).apply_async()
+    result = chain(*[add.s(10**place) for place in range(10)]).apply_async()
     (delivery,) = worker.lease()
     report = worker.runner.run(job_of(delivery))
     # What a Celery worker would do with the stub in its chain: send it.
     app.broker.settle("mini", [Settlement(delivery.tag, delivery.token)], time.time())
     stub = _last_of_chain(delivery.body)
-    app.send_task(stub["task"], (11, *stub["args"]), **stub["options"])
+    app.send_task(stub["task"], (111, *stub["args"]), **stub["options"])
     assert report.end == End.DONE
     worker.drain()
-    assert result.get(timeout=5) == 111111
+    assert result.get(timeout=5) == 1111111111
     app.close()
 
 

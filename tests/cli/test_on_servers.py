@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -63,3 +65,39 @@ def test_a_report_tells_what_the_settings_of_redis_mean_for_messages(project: Pr
 def test_a_worker_says_at_its_start_where_results_go(project: Project, rabbit_url: str) -> None:
     with project.worker(UMBEL_BROKER_URL=rabbit_url):
         assert "results:     messages to whoever sent the task" in project.log()
+
+
+def test_a_wrong_password_is_told_by_every_command_with_the_way_out(project: Project, redis_url: str) -> None:
+    wrong = redis_url.replace("redis://", "redis://:secret@")
+    for arguments in (("call", "proj.add"), ("worker",)):
+        done = project.run(*arguments, UMBEL_BROKER_URL=wrong)
+        assert done.returncode != 0
+        assert "refuses user name or password" in done.stderr
+        assert "write redis://user:**@host" in done.stderr
+        assert "secret" not in done.stderr
+    assert "CRITICAL" in done.stderr
+
+
+CHORD = """
+from umbel import Umbel, chord
+app = Umbel("sender", broker={broker!r}, backend={store!r})
+add = app.signature("proj.add", args=(1,))
+print(chord([add, add.clone().set(countdown=0)], app=app)(app.signature("proj.add", args=(1,))).id)
+"""
+
+
+def test_purge_without_an_app_says_whether_chords_are_told(project: Project, rabbit_url: str, redis_url: str) -> None:
+    project.write("send.py", CHORD.format(broker=rabbit_url, store=redis_url))
+    send = [sys.executable, str(project.folder / "send.py")]
+    subprocess.run(send, check=True, cwd=project.folder)
+    blind = project.run("-b", rabbit_url, "purge", "-f", app="")
+    assert blind.stdout == "Deleted 2 messages from celery.\n"
+    assert "are NOT told" in blind.stderr
+    body = subprocess.run(send, check=True, cwd=project.folder, capture_output=True, text=True).stdout.strip()
+    seeing = project.run("-b", rabbit_url, "--result-backend", redis_url, "purge", "-f", app="")
+    assert seeing.stdout == "Deleted 2 messages from celery.\n"
+    assert f"chords and chains are told by way of {redis_url}" in seeing.stderr
+    settings = {"UMBEL_BROKER_URL": rabbit_url, "UMBEL_RESULT_BACKEND": redis_url}
+    with project.worker(**settings):
+        done = project.run("result", body, "--wait", "20", **settings)
+    assert "ChordError: Dependency" in done.stderr

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 import click
 
+from umbel.app.canvas.publishing import keeps_plans
 from umbel.app.purging import purge as purge_queues
 from umbel.app.purging import purged_queues
 from umbel.cli.parts import COMMA_LIST, Command, Option
 from umbel.cli.state import State, pass_state
+from umbel.core.urls import mask_url
+
+if TYPE_CHECKING:
+    from umbel.app.app import Umbel
 
 __all__ = ["purge"]
 
@@ -23,8 +29,11 @@ def purge(state: State, /, *, force: bool, queues: list[str] | None, exclude_que
     """Delete the messages that wait, also those that are not due; what workers hold is left alone.
 
     Steps of chains and members of chords count as revoked. Without -Q it is about all queues that the app knows.
+    Without -A their results are taken to be where those of the broker would be: `umbel --result-backend URL purge`.
     """
     app = state.app
+    if not state.names_an_app:
+        state.echo(_who_is_told(app), err=True)
     names = sorted(set(queues or purged_queues(app)) - set(exclude_queues or ()))
     if not names:
         raise click.UsageError("no queue is left: -X excludes all of them")
@@ -37,3 +46,14 @@ def purge(state: State, /, *, force: bool, queues: list[str] | None, exclude_que
         click.confirm("Delete?", abort=True)
     count = purge_queues(app, names)
     state.echo(f"Deleted {count} message{'' if count == 1 else 's'} from {', '.join(names)}.")
+
+
+def _who_is_told(app: Umbel) -> str:
+    """Say what becomes of workflows where nobody has said which app it is, and so where its results are."""
+    if keeps_plans(app):
+        where = mask_url(app.conf.result_backend or app.conf.broker_url)
+        return f"Without -A: chords and chains are told by way of {where}; --result-backend URL names another store."
+    return (
+        "Without -A no store of results is known, so chords and chains that wait for these messages are NOT told and "
+        "may wait for ever: name the app with -A, or the store with --result-backend URL, before `purge`."
+    )

@@ -58,6 +58,11 @@ class State:
         """Tell whether `-b` or the environment says which broker is meant."""
         return any(os.environ.get(f"{prefix}_BROKER_URL") for prefix in ("UMBEL", "CELERY"))
 
+    @property
+    def names_an_app(self) -> bool:
+        """Tell whether the app is known, and not only a broker."""
+        return bool(self.app_name or self.config) or self.given is not None
+
     def need_app(self, command: str) -> Umbel:
         """Return the app of `-A`; a usage error where a broker alone is not enough."""
         if not self.app_name and self.given is None:

@@ -146,6 +146,10 @@ class _Broker:
         taken: list[Delivery] = self._servers.call("broker", "lease", lease, now, wait)
         return taken
 
+    def lease_scheduled(self, lease: Lease, now: float) -> list[Delivery]:
+        taken: list[Delivery] = self._servers.call("broker", "lease_scheduled", lease, now)
+        return taken
+
     def wake(self) -> None:
         broker = self._servers.engine(self._servers.current).broker
         if broker is not None:

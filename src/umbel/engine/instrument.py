@@ -37,6 +37,7 @@ class _Broker:
         self.declare = broker.declare
         self.remove = broker.remove
         self.wake = broker.wake
+        self.lease_scheduled = broker.lease_scheduled
         self.depth = broker.depth
         self.purge = broker.purge
         self.find = broker.find

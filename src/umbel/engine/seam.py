@@ -109,6 +109,12 @@ class Broker(Protocol):
         message, a due time or `wake`; return [] after that. Leasing also keeps `owner` alive for `seconds`.
         """
 
+    def lease_scheduled(self, lease: Lease, now: float) -> list[Delivery]:
+        """Take up to `limit` messages that are not due yet, the next ones first: to end them, not to run them.
+
+        Where what waits for its time is out of reach (RabbitMQ) there are none.
+        """
+
     def wake(self) -> None:
         """End every `lease` that waits in this process; safe from any thread."""
 

@@ -72,6 +72,7 @@ class Shelved:
         self.publish = main.publish
         self.purge = main.purge
         self.wake = main.wake
+        self.lease_scheduled = main.lease_scheduled
 
     @property
     def _shelf(self) -> Broker:

@@ -28,6 +28,7 @@ class _Split:
         self._writing = writing
         self.remove = reading.remove
         self.lease = reading.lease
+        self.lease_scheduled = reading.lease_scheduled
         self.wake = reading.wake
         self.start = reading.start
         self.extend = reading.extend

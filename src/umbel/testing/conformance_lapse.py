@@ -95,3 +95,31 @@ class LapseSuite(Suite):
         counts = [len(broker.recover(some, now + 2)), len(broker.recover(rest, now + 2))]
         assert counts == ([3, 2] if engine.caps.recovers else [0, 0])
         assert ids(broker.recover(Lease((), "heir", 99, 30.0), now + 2)) == (["x"] if engine.caps.recovers else [])
+
+    def test_what_waits_for_its_time_can_be_held_to_be_ended_and_is_never_given_out_before(
+        self, engine: Engine
+    ) -> None:
+        broker, now = self.broker(engine), self.now(engine)
+        later = [
+            message(name, queue, due=now + due)
+            for name, queue, due in (("b", "q", 200), ("a", "q", 100), ("c", "other", 50))
+        ]
+        broker.publish([*later, message("ready")], now)
+        (ready,) = self.take(engine, queues=("q", "other"))
+        assert (ready.id, broker.settle("me", [done(ready)], now)) == ("ready", [])
+        lease = Lease(("q",), "me", 1, 30.0)
+        if not engine.caps.counts:  # nobody tells what waits
+            assert broker.lease_scheduled(lease, now) == []
+            return
+        (first,) = broker.lease_scheduled(lease, now)
+        (second,) = broker.lease_scheduled(lease, now)
+        assert (ids([first, second]), broker.lease_scheduled(lease, now)) == (["a", "b"], [])
+        assert same(first, later[1])
+        assert broker.depth(["q"], now)["q"].scheduled == 0
+        assert broker.settle("me", [done(first)], now) == []
+        assert broker.recover(Lease((), "heir", 100, 30.0, dead=("me",)), now) == []
+        assert broker.depth(["q"], now)["q"].scheduled == 1
+        assert self.take(engine) == []
+        assert broker.settle("me", [done(second)], now) == [second.tag]
+        rest = broker.lease_scheduled(lease._replace(owner="heir", queues=("q", "other"), limit=9), now)
+        assert sorted(ids(rest)) == ["b", "c"]

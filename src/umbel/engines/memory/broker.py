@@ -138,6 +138,16 @@ class MemoryBroker:
         owner.deadline = deadline
         return owner
 
+    def lease_scheduled(self, lease: Lease, now: float) -> list[Delivery]:
+        """Take up to the limit of messages that are not due yet, the next ones first, held as any other."""
+        state = self._state
+        with state.changed:
+            state.promote(now)
+            waiting = sorted((due, seq) for seq, due in state.waiting.items())
+            later = [state.messages[seq] for _, seq in waiting if state.messages[seq].queue in lease.queues]
+            taken = [stored for stored in later[: lease.limit] if state.unplace(stored)]
+            return [self._hold(stored, lease, now) for stored in taken]
+
     def wake(self) -> None:
         """End every lease that waits, or its next wait."""
         with self._state.changed:
@@ -223,6 +233,10 @@ class MemoryBroker:
                     if len(taken) < lease.limit and (not lease.queues or held.stored.queue in lease.queues):
                         owner.lost = True
                         del owner.held[seq]
+                        if held.stored.due > now:
+                            # It was taken before its time, and waits for that again.
+                            self._state.place(held.stored, held.stored.due, now)
+                            continue
                         heir = self._keep(lease.owner, now + lease.seconds)
                         held = heir.held[seq] = Held(held.stored, held.token + 1, held.ticket, held.former or name)
                         taken.append(_delivery(held))

@@ -131,7 +131,7 @@ class State:
 
     def withdraw(self, stored: Stored) -> bool:
         """Remove a message that waits; False when it is leased."""
-        if not self._unplace(stored):
+        if not self.unplace(stored):
             return False
         self.remove(stored)
         return True
@@ -141,7 +141,7 @@ class State:
 
         One that something may follow from is made ready instead: the worker that gets it tells whoever waits for it.
         """
-        if not self._unplace(stored):
+        if not self.unplace(stored):
             return False
         if stands_alone(stored.message.body):
             self.remove(stored)
@@ -149,7 +149,8 @@ class State:
             self.place(stored, 0.0, now)
         return True
 
-    def _unplace(self, stored: Stored) -> bool:
+    def unplace(self, stored: Stored) -> bool:
+        """Take a message out of those that wait; False when it is leased."""
         places = self.ready.get(stored.queue, [])
         if self.waiting.pop(stored.seq, None) is None:
             if stored.place not in places:

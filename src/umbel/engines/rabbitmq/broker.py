@@ -85,6 +85,11 @@ class RabbitBroker(Sending):
             consumer.close()
         super().remove(queues)
 
+    def lease_scheduled(self, lease: Lease, now: float) -> list[Delivery]:
+        """Return nothing: what waits for its time is in queues of the delays, from where it goes to its own."""
+        del lease, now
+        return []
+
     def wake(self) -> None:
         """End every lease that waits, or its next wait."""
         for consumer in list(self._consumers.values()):

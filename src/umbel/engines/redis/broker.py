@@ -93,6 +93,10 @@ class RedisBroker:
         with contextlib.suppress(OperationalError):
             self._leasing.take(lease._replace(limit=0), now, place)
 
+    def lease_scheduled(self, lease: Lease, now: float) -> list[Delivery]:
+        """Take up to the limit of messages that are not due yet, the next ones first, held as any other."""
+        return self._leasing.take_scheduled(lease, now)
+
     def wake(self) -> None:
         """End every lease that waits in this process, or its next wait."""
         self._places.wake()

@@ -21,7 +21,7 @@ from umbel.engines.redis.dead import letter_of_raw
 from umbel.engines.redis.envelopes import Tag, deliver
 from umbel.engines.redis.keys import Keys
 from umbel.engines.redis.now import server_now
-from umbel.engines.redis.scripts import CLAIM, COMMIT, EXTEND, LEASE, RECOVER, START
+from umbel.engines.redis.scripts import CLAIM, COMMIT, EXTEND, LEASE, RECOVER, SCHEDULED, START
 from umbel.engines.redis.store import Revocations
 from umbel.engines.redis.waiting import LONGEST_BLOCK, Place
 
@@ -111,6 +111,14 @@ class Leasing:
             due = float(answer[1]) - server if answer[1] else math.inf
             place.queues, place.quiet_until = lease.queues, time.monotonic() + due
         return deliveries
+
+    def take_scheduled(self, lease: Lease, now: float) -> list[Delivery]:
+        """Take what is not due yet. Should the answer be lost it comes back with the lease that nobody keeps alive."""
+        places = self._keys.lists_of(lease.queues)
+        self._queue_of.update((name, queue) for queue, name in places)
+        args = [lease.owner, server_now(now), repr(float(lease.seconds)), lease.limit, *[name for _, name in places]]
+        entries = self._client.script(SCHEDULED, [self._keys.prefix], args)
+        return self._sift(lease, self._deliveries([0, 0, entries, 0], lease.encoded), now, math.inf)
 
     def _ask(self, lease: Lease, now: float, place: Place, number: str, again: str, *, keep: bool) -> Any:
         if keep:

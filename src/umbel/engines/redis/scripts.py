@@ -22,6 +22,7 @@ __all__ = [
     "RECOVER",
     "REMOVE",
     "REVIVE",
+    "SCHEDULED",
     "START",
 ]
 
@@ -48,5 +49,6 @@ PUBLISH = load_script("publish")
 DEPTH = load_script("depth")
 PURGE = load_script("purge")
 REVIVE = load_script("revive")
+SCHEDULED = load_script("scheduled")
 BURY = load_script("bury")
 DROP = load_script("drop")

@@ -92,6 +92,11 @@ class SqliteBroker:
             return queues, True, None
         return queues, False, leases.next_due(connection)
 
+    def lease_scheduled(self, lease: Lease, now: float) -> list[Delivery]:
+        """Take up to the limit of messages that are not due yet, the next ones first, held as any other."""
+        queues = self._database.read(self._queues.find, lease.queues)
+        return self._database.write(leases.take_scheduled, queues, lease, now)
+
     def wake(self) -> None:
         """End every lease that waits in this process, or its next wait."""
         self._bells.wake()

@@ -19,6 +19,10 @@ WHERE r.queue = ?1 ORDER BY r.rank, r.seq LIMIT ?3"""
 
 _TAKE_SOME = _TAKE.replace("ORDER BY", "AND m.task NOT IN (SELECT value FROM json_each(?4)) ORDER BY")
 
+_SCHEDULED = _TAKE.replace("ready AS r", "scheduled AS r").replace("r.rank, r.seq", "r.due, r.seq")
+
+_HOLD = "INSERT INTO lease VALUES (?, ?, ?, 0, '')"
+
 _TAKE_OVER = """
 SELECT m.id, m.task, q.name, m.head, m.body, '', m.priority, m.due, m.expires, m.generation,
        m.seq, l.token + 1, m.crashes, m.offers, l.ticket, iif(l.former = '', ?2, l.former), m.published
@@ -96,6 +100,23 @@ def take(connection: sqlite3.Connection, queues: Sequence[tuple[str, int]], leas
     return taken
 
 
+def take_scheduled(
+    connection: sqlite3.Connection, queues: Sequence[tuple[str, int]], lease: Lease, now: float
+) -> list[Delivery]:
+    """Lease up to the limit of what is not due yet."""
+    promote(connection, now)
+    taken: list[Delivery] = []
+    for name, number in queues:
+        taken += [Delivery(*row) for row in connection.execute(_SCHEDULED, (number, name, lease.limit - len(taken)))]
+    if taken:
+        owner = keep_owner(connection, lease.owner, now + lease.seconds)
+        connection.executemany(
+            "DELETE FROM scheduled WHERE due = ? AND seq = ?", [(each.due, each.tag) for each in taken]
+        )
+        connection.executemany(_HOLD, [(owner, each.tag, each.token) for each in taken])
+    return taken
+
+
 def keep_owner(connection: sqlite3.Connection, name: str, deadline: float) -> int:
     """Keep an owner alive until `deadline`; return its number."""
     return int(connection.execute(_KEEP_OWNER, (name, deadline)).fetchall()[0][0])
@@ -124,10 +145,7 @@ def _take_from(
         last = {-delivery.priority: delivery.tag for delivery in taken}
         for rank, seq in last.items():
             connection.execute("DELETE FROM ready WHERE queue = ? AND rank = ? AND seq <= ?", (number, rank, seq))
-    connection.executemany(
-        "INSERT INTO lease VALUES (?, ?, ?, 0, '')",
-        [(owner, delivery.tag, delivery.token) for delivery in taken],
-    )
+    connection.executemany(_HOLD, [(owner, delivery.tag, delivery.token) for delivery in taken])
     return taken
 
 
@@ -202,12 +220,12 @@ def take_over(
         rows = connection.execute(
             _TAKE_OVER, (number, name, everything, json.dumps(list(lease.queues)), limit)
         ).fetchall()
-        got = [Delivery(*row) for row in rows]
+        got = _without_early(connection, number, [Delivery(*row) for row in rows], now)
         connection.executemany(
             "UPDATE lease SET owner = ?, token = ?, former = ? WHERE owner = ? AND seq = ?",
             [(heir, delivery.token, delivery.former_owner, number, delivery.tag) for delivery in got],
         )
-        if got:
+        if rows:
             connection.execute("UPDATE owner SET lost = 1 WHERE id = ?", (number,))
         if dead and not connection.execute("SELECT 1 FROM lease WHERE owner = ? LIMIT 1", (number,)).fetchone():
             emptied.append(name)
@@ -219,3 +237,15 @@ def take_over(
         (now - _FORGET_OWNER,),
     )
     return taken, emptied
+
+
+def _without_early(connection: sqlite3.Connection, owner: int, found: list[Delivery], now: float) -> list[Delivery]:
+    """Put back what was taken before its time (`take_scheduled`); return the rest."""
+    early = [each for each in found if each.due > now]
+    if not early:
+        return found
+    connection.executemany("DELETE FROM lease WHERE owner = ? AND seq = ?", [(owner, each.tag) for each in early])
+    connection.executemany(
+        "INSERT INTO scheduled SELECT due, seq, queue FROM message WHERE seq = ?", [(each.tag,) for each in early]
+    )
+    return [each for each in found if each.due <= now]
