@@ -142,6 +142,12 @@ def test_the_environment_may_name_the_app(project: Project, variable: str) -> No
         ("a.py", APP.format(name="jobs"), "a:app", "has no 'app'; its apps are jobs"),
         ("a.py", "x = 1\n", "a", "holds no app"),
         ("a.py", "app = 1\n", "a", "a:app is a int, no app"),
+        (
+            "a.py",
+            APP.format(name="jobs") + "@jobs.task\ndef add(): ...\n",
+            "a.add",
+            "a:add is a task, no app; name its module: -A a",
+        ),
         ("a.py", "def app(): ...\n", "a", "app = app()"),
         ("a.py", "", "a.py", "give the name of the module: -A a"),
         ("a.py", "", ":app", "a module is missing before the colon"),

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.kit import Project
+from tests.servers import RedisServer
 from umbel.cli.main import main
 
 
@@ -179,6 +180,18 @@ def test_a_broker_that_cannot_be_reached_is_one_line_and_status_69(project: Proj
     assert done.returncode == 69, done.stderr
     assert "Traceback" not in done.stderr
     assert "Traceback" in project.run("--debug", "-b", f"sqlite:///{project.folder}/missing/q.db", "queues").stderr
+
+
+def test_a_wrong_password_is_told_by_every_command_with_the_way_out(project: Project, redis_installed: None) -> None:
+    with RedisServer(requirepass="right") as server:
+        wrong = server.url.replace("right", "secret")
+        for arguments in (("call", "proj.add"), ("worker",)):
+            done = project.run(*arguments, UMBEL_BROKER_URL=wrong)
+            assert done.returncode != 0
+            assert "refuses user name or password" in done.stderr
+            assert "write redis://user:**@host" in done.stderr
+            assert "secret" not in done.stderr
+    assert "CRITICAL/MainProcess] The worker cannot run: Redis" in done.stderr
 
 
 # --- files --------------------------------------------------------------------------------------------------

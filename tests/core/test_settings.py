@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from umbel.core.errors import ImproperlyConfigured, NotSupportedError
 from umbel.core.settings import BY_NAME, BY_OLD_NAME, SECTIONS, Kind, Support, convert, unknown
-from umbel.core.urls import mask_url
+from umbel.core.urls import mask_text, mask_url
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -149,6 +149,17 @@ def test_urls_are_shown_without_their_secrets(url: str, shown: str) -> None:
 @given(st.text(alphabet="abc/:?@#=& xyz", min_size=1, max_size=12))
 def test_no_password_is_ever_shown(noise: str) -> None:
     assert "s3cret" not in mask_url(f"redis://user:s3cret{noise}s3cret@host:6379/0")
+
+
+@given(st.text(alphabet="abc/:?@#=&xyz", min_size=1, max_size=12))
+def test_no_password_is_shown_in_a_text(noise: str) -> None:
+    assert "s3cret" not in mask_text(f"cannot reach redis://user:s3cret{noise}s3cret@host:6379/0: no")
+    assert "s3cret" not in mask_text(f"cannot reach redis://user:s3cret {noise}s3cret@host:6379/0: no")
+
+
+def test_what_is_said_about_a_url_stays_readable() -> None:
+    said = "not to redis://127.0.0.1:6379/0: write redis://user:**@host, or (amqp://u:%s@h//), never a@b"
+    assert mask_text(said % "secret") == said % "**"
 
 
 def test_kinds_have_words() -> None:

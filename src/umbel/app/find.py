@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from umbel.app.app import Umbel
+from umbel.app.task import Task
 from umbel.core.errors import ImproperlyConfigured
 from umbel.core.queues import nearest_name
 
@@ -167,6 +168,8 @@ def _checked(found: Any, place: str, name: str) -> Umbel:
             f"-A {name}: {place} is an app of the package celery; import Celery from umbel instead "
             f"(from umbel import Celery)"
         )
+    if isinstance(found, Task):
+        raise AppNotFound(f"-A {name}: {place} is a task, no app; name its module: -A {place.partition(':')[0]}")
     if callable(found):
         raise AppNotFound(
             f"-A {name}: {place} is a {kind.__name__}, no app. If it makes the app, call it in the module: "

@@ -9,9 +9,9 @@ from typing import Any
 import click
 
 from umbel.core.errors import OperationalError, UmbelError
-from umbel.core.urls import mask_url
+from umbel.core.urls import mask_text
 
-__all__ = ["EX_CANTCREAT", "EX_FAILURE", "EX_UNAVAILABLE", "EX_USAGE", "Unavailable", "run"]
+__all__ = ["EX_CANTCREAT", "EX_FAILURE", "EX_UNAVAILABLE", "EX_USAGE", "Unavailable", "run", "said", "status_of"]
 
 EX_FAILURE = 1
 EX_USAGE = 2
@@ -40,14 +40,14 @@ def run(call: Callable[[], Any], *, debug: Callable[[], bool]) -> int:
     except UmbelError as error:
         if debug():
             traceback.print_exc()
-        click.echo(f"Error: {mask_url(text_of(error))}", err=True)
+        click.echo(f"Error: {said(error)}", err=True)
         return status_of(error)
     return status if isinstance(status, int) and not isinstance(status, bool) else 0
 
 
-def text_of(error: UmbelError) -> str:
-    """Return what an error says; for one that says nothing, its name."""
-    return str(error) or type(error).__name__
+def said(error: UmbelError) -> str:
+    """Return what an error says, without secrets; for one that says nothing, its name."""
+    return mask_text(str(error)) or type(error).__name__
 
 
 def status_of(error: UmbelError) -> int:

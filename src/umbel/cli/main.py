@@ -38,7 +38,7 @@ NOT_YET: Mapping[str, str] = {
     "multi": "start each worker with a service manager such as systemd, or run umbel worker once for each",
     "shell": "start python and import your app",
     "migrate": "let the workers of the old broker finish what waits there",
-    "amqp": "there is no RabbitMQ engine yet",
+    "amqp": "rabbitmqctl and RabbitMQ's management page show exchanges, queues and bindings",
     "list": "umbel inspect active_queues and umbel queues show the queues",
     "logtool": "write the log as JSON lines (umbel worker --json-logs) and read it with jq",
     "upgrade": "old setting names go on working; each warns with its new name",

@@ -71,7 +71,19 @@ def worker(ctx: click.Context, state: State, /, **options: Any) -> int:
             colorize=False if state.no_color else None,
             hostname=program.hostname,
         )
+        return _run(program, state)
+
+
+def _run(program: Worker, state: State) -> int:
+    """Run the worker until its end; what ends it at the start is in its log, where everything else about it is."""
+    from umbel.cli.failures import said, status_of
+    from umbel.core.errors import UmbelError
+
+    try:
         return program.start()
+    except UmbelError as error:
+        logging.getLogger("umbel.worker").critical("The worker cannot run: %s", said(error), exc_info=state.debug)
+        return status_of(error)
 
 
 def _pidfile(name: str | None, hostname: str) -> Any:

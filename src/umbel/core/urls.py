@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["mask_url", "several_urls"]
+__all__ = ["mask_text", "mask_url", "several_urls"]
 
 _SECRET_PARAMETER = re.compile(
     r"(?P<name>[?&][\w.-]*(?:pass|token|secret|credential|signature|api_?key|access_?key|sas)[\w.-]*=)[^&#;]*",
     re.IGNORECASE,
 )
+_IN_TEXT = re.compile(r"\S*://\S*")
 _NEXT_URL = re.compile(r";(?=\s*[\w+.-]+://)")
 
 
@@ -20,6 +21,19 @@ def mask_url(url: str, mask: str = "**") -> str:
     password, more is hidden rather than less.
     """
     return ";".join(_mask_one(part, mask) for part in _NEXT_URL.split(url))
+
+
+def mask_text(text: str) -> str:
+    """Return `text` with every URL in it masked; what stands between them stays, unless a password may hold a space."""
+    found, end = "", 0
+    for word in _IN_TEXT.finditer(text):
+        authority = re.split(r"[/?#]", word[0].partition("://")[2], maxsplit=1)[0]
+        _, colon, after = authority.partition(":")
+        if colon and "@" not in word[0] and not after.rstrip(".,:;'\")").isdigit():
+            return found + text[end : word.start()] + mask_url(text[word.start() :])
+        found += text[end : word.start()] + mask_url(word[0])
+        end = word.end()
+    return found + text[end:]
 
 
 def several_urls(text: str) -> list[str]:
