@@ -101,6 +101,8 @@ class Report(msgspec.Struct, array_like=True, gc=False):
 
 _SUCCESS = Kind.SUCCESS.value
 _REVOKED = frozenset({"revoked", "expired", "terminated"})
+#: Its process ended while it ran, or just after it had: where broker and store are two its result may be stored.
+_CUT_OFF = frozenset({"lost", "timeout", "terminated"})
 
 
 class Runner(Guard):
@@ -248,7 +250,7 @@ class Runner(Guard):
         call = self._call(job, head, head, payload, task)
         token = requests.push(task, call.request)
         try:
-            if job.verdict == "ended" or (job.verdict == "lost" and self._app.engine.atomic is None):
+            if job.verdict == "ended" or (job.verdict in _CUT_OFF and self._app.engine.atomic is None):
                 stored = self._stored_end(call)
                 if stored is not None:
                     return stored

@@ -23,7 +23,7 @@ from umbel.app.execution import Runner
 from umbel.engine.clock import SYSTEM_CLOCK
 from umbel.engine.failpoints import enter_process
 from umbel.worker.bodies import keep_memory
-from umbel.worker.executor import Executor, ExecutorLimits, no_operation
+from umbel.worker.executor import Executor, ExecutorLimits, no_operation, results_apart
 from umbel.worker.link import Link
 from umbel.worker.next_step import NextSteps, goes_on
 from umbel.worker.options import WorkerOptions
@@ -157,6 +157,7 @@ class Launcher:
             None if progress.rings is None else progress.rings.writer(slot),
             None if not goes_on(self.app, options) else NextSteps(self.app, options, progress.session, slot, place),
             None if progress.bodies is None else progress.bodies.part(slot),
+            store=None if progress.rings is None else results_apart(self.app.engine),
         )
         status = 0
         try:

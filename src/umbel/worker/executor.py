@@ -24,7 +24,9 @@ import msgspec
 
 from umbel.app.execution import Job, Report, Runner
 from umbel.core.errors import OperationalError, SoftTimeLimitExceeded
+from umbel.engine.clock import SYSTEM_CLOCK
 from umbel.engine.failpoints import failpoint
+from umbel.engine.seam import Engine, Store
 from umbel.worker.frames import FrameReader, pack
 from umbel.worker.limits import hard_limit_of, soft_limit_of, unlimited
 from umbel.worker.loop import TaskLoop
@@ -94,6 +96,8 @@ class Executor:
     steps: NextSteps | None = None
     #: Where large bodies lie.
     bodies: memoryview | None = None
+    #: Where it stores results by itself while nothing else waits here (see `results_apart`).
+    store: Store | None = None
 
     def __post_init__(self) -> None:
         self._reader: FrameReader[Down] = FrameReader(Down)
@@ -190,8 +194,17 @@ class Executor:
         if report.log:
             log_report(job, report)
         if not self._go_on(job, report):
+            self._store(report)
             # At once, never with the next one: what a kill takes away is the running task and nothing before it.
             self._tell(report)
+
+    def _store(self, report: Report) -> None:
+        """Store the result where nothing else is to be done: who waits for it hears of it before the consumer does."""
+        if self.store is None or report.record is None or self._queue:
+            return
+        with suppress(OperationalError):
+            self.store.put([report.record], SYSTEM_CLOCK.now())
+            report.record = None
 
     def _go_on(self, job: Job, report: Report) -> bool:
         """Store what the job has come to and go on with what follows; False where that is the consumer's work."""
@@ -330,6 +343,11 @@ class Executor:
         self._queue.clear()
         self._send(Up(recalled=recalled, leaving=why))
         return True
+
+
+def results_apart(engine: Engine) -> Store | None:
+    """Return the store where it is no part of the broker and not reached through it; None elsewhere."""
+    return engine.store if engine.atomic is None and engine.replies is None else None
 
 
 def resident_kib() -> int:
