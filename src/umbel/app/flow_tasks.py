@@ -19,7 +19,7 @@ from umbel.app.flow_queue import derived_id, flow_message
 from umbel.app.following import Source, all_doomed, follow, full
 from umbel.app.handover import HandedOver
 from umbel.app.kept import keep_group, kept_groups
-from umbel.app.parts import content_type_of, decode_part, values_of
+from umbel.app.parts import Ended, content_type_of, decode_part, values_of
 from umbel.app.records import record_of
 from umbel.app.replacing import renewed
 from umbel.app.settlement import call_errbacks, failed_parts
@@ -126,7 +126,7 @@ class Join(FlowTask):
             if failed is None and self._was_sent(chord):
                 return HandedOver("the body has run", [self._forget(group)], quiet=True)
             if failed is None:
-                values = values_of(ended, self.app.store.saved_group(group, time.time()))
+                values = self._values(group, ended)
                 return self._send(group, chord, values, ended[-1].id if ended else None)
             error = ChordError(f"Dependency {failed.id} raised {failed.value!r}")
         except OperationalError:
@@ -134,6 +134,14 @@ class Join(FlowTask):
         except Exception as exc:  # noqa: BLE001 - whatever is wrong with the body is how it ends
             error = ChordError(f"Callback error: {exc!r}")
         return _fail_body(self, group, chord, error, errbacks=errbacks)
+
+    def _values(self, group: str, ended: list[Ended]) -> list[Any]:
+        """Return the values in the shape of the header, which stays no longer than results do from now on."""
+        store, now = self.app.store, time.time()
+        shape = store.saved_group(group, now)
+        if shape is not None:
+            store.save_group(group, shape, now, _until(self.app, now))
+        return values_of(ended, shape)
 
     def _was_sent(self, chord: Mapping[str, Any]) -> bool:
         """Tell whether this message, which has been delivered before, has done its work and the body has ended."""
@@ -170,11 +178,11 @@ class Forget(FlowTask):
 
     def go(self, groups: list[str]) -> None:
         """Close the groups; late repeats of members find them closed until results expire."""
-        self.app.store.forget_groups(groups, _expires(self.app, time.time()))
+        self.app.store.forget_groups(groups, _until(self.app, time.time()))
         raise HandedOver("forgotten", quiet=True)
 
 
-def _expires(app: Any, now: float) -> float:
+def _until(app: Any, now: float) -> float:
     """Return until when a group stays closed: long enough for the repeats of its members, even if results never go."""
     return now + (app.conf.result_expires or _CLOSED)
 
@@ -216,7 +224,7 @@ def _close(app: Any, group: str, found: Doomed, now: float) -> None:
     payloads = app.store.joined([group]).get(group)
     if payloads is not None:
         keep_group(app, group, payloads, found)
-        app.store.forget_groups([group], _expires(app, now))
+        app.store.forget_groups([group], _until(app, now))
 
 
 def _kept_payloads(app: Any, group: str) -> tuple[bytes, ...] | None:

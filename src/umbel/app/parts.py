@@ -173,8 +173,8 @@ def decode_part(conf: Any, data: bytes) -> Ended:
 def values_of(ended: Sequence[Ended], saved: bytes | None) -> list[Any]:
     """Return the values of a header, which a body is given.
 
-    `saved` is what Celery's producers keep (`GroupResult.save`) of a header that has groups within: the values of such
-    a group are a list of their own. Members that were added later come last.
+    `saved` is what producers keep (`core.flow.shaping`, Celery's too) of a header whose members end in groups: the
+    values of such a group are a list of their own. Members that were added later come last.
     """
     flat = [one.value for one in ended]
     if saved is None:

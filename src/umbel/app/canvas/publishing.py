@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
+
+import msgspec
 
 from umbel.app.flow_queue import flow_queue_name
 from umbel.app.ids import new_id
 from umbel.core.errors import NotSupportedError, OperationalError
 from umbel.core.flow.freezing import freeze
 from umbel.core.flow.shape import Kind, kind_of
+from umbel.core.flow.shaping import shapes
 from umbel.core.flow.starting import Call, Opened, start
 from umbel.core.flow.storing import shrink, unpack
 from umbel.core.flow.stubs import stub_key
 from umbel.core.message import Message
 
-__all__ = ["build", "keep", "keeps_plans", "load", "messages", "resolve", "route_of", "small", "tried"]
+__all__ = ["build", "keep", "keep_shapes", "keeps_plans", "load", "messages", "resolve", "route_of", "small", "tried"]
 
 #: Pauses between attempts to reach the store (seconds).
 _PAUSES = (0.1, 0.3, 1.0, 2.0)
+#: How long the shape of a header is kept while it is open (seconds): a worker of Celery's that completes it leaves it.
+_SHAPE_KEPT = 7 * 86400.0
 #: Tasks that run others by name: they go where those would go.
 _MAPPERS = frozenset({"celery.map", "celery.starmap"})
 
@@ -54,8 +60,10 @@ def messages(
     `options` are those of `start`; `ids` gives the ids that are missing. Pieces are in the store when this returns.
     Raises what building a message raises, and OperationalError where the store is away.
     """
-    frozen, pieces = small(app, freeze(sig, ids), ids)
+    whole = freeze(sig, ids)
+    frozen, pieces = small(app, whole, ids)
     keep(app, pieces)
+    keep_shapes(app, shapes(whole))
     found: list[Message] = []
     sizes: dict[str, int] = {}
     for call in start(frozen, args, kwargs, options):
@@ -124,6 +132,15 @@ def keep(app: Any, pieces: dict[str, bytes]) -> None:
         return
     tried(lambda: app.store.put_plans(dict(pieces), time.time()))
     pieces.clear()
+
+
+def keep_shapes(app: Any, found: Mapping[str, Any]) -> None:
+    """Keep the shapes of headers (`core.flow.shaping`) where Celery's workers look for them too."""
+    now = time.time()
+    until = now + max(_SHAPE_KEPT, app.conf.result_expires or 0.0)
+    for group, shape in found.items():
+        data = msgspec.json.encode({"result": shape})
+        tried(partial(app.store.save_group, group, data, now, until))
 
 
 def tried(call: Callable[[], Any]) -> Any:

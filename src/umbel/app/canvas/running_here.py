@@ -47,16 +47,17 @@ class _Run:
         if kind is Kind.CHAIN:
             return self._chain(sig, args, kwargs, parent)
         if kind is Kind.GROUP:
-            results = [self.run(member, args, kwargs, None) for member in tasks_of(sig)]
-            if len(results) == 1 and isinstance(results[0], GroupResult):
-                return results[0]
-            return GroupResult(sig["options"]["task_id"], results, parent, self.app)
+            group = self._group(sig, args, kwargs, parent)
+            only = group.results[0] if len(group.results) == 1 else None
+            return only if isinstance(only, GroupResult) else group
         if kind is Kind.CHORD:
-            group, body = self.run(header_group(sig), args, kwargs, parent), body_of(sig)
-            if body is None:
-                return group
-            return self.run(body, (_leaf_values(group, self.propagate),), {}, group)
+            group, body = self._group(header_group(sig), args, kwargs, parent), body_of(sig)
+            return group if body is None else self.run(body, (_values(group, self.propagate),), {}, group)
         return self._task(sig, args, kwargs, parent)
+
+    def _group(self, sig: Sig, args: tuple[Any, ...], kwargs: dict[str, Any], parent: Any) -> GroupResult[Any]:
+        results = [self.run(member, args, kwargs, None) for member in tasks_of(sig)]
+        return GroupResult(sig["options"]["task_id"], results, parent, self.app)
 
     def _chain(self, sig: Sig, args: tuple[Any, ...], kwargs: dict[str, Any], parent: Any) -> Any:
         """Run steps until one does not succeed (Celery 5.7: the same)."""
@@ -91,10 +92,3 @@ def _values(result: Any, propagate: bool) -> Any:
     if isinstance(result, GroupResult):
         return [_values(one, propagate) for one in result.results]
     return result.maybe_throw(propagate=propagate)
-
-
-def _leaf_values(result: Any, propagate: bool) -> list[Any]:
-    """Return the values of a header, those of groups within it in one row with the others."""
-    if not isinstance(result, GroupResult):
-        return [_values(result, propagate)]
-    return [value for one in result.results for value in _leaf_values(one, propagate)]

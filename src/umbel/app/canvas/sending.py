@@ -7,7 +7,7 @@ from typing import Any
 
 from umbel.app.calling import add_to_trail
 from umbel.app.canvas.progress import Progress
-from umbel.app.canvas.publishing import small
+from umbel.app.canvas.publishing import keep_shapes, small
 from umbel.app.canvas.results import results_of
 from umbel.app.canvas.sender import Sender, check_chords, has_chord
 from umbel.app.canvas.streaming import can_stream, stream_chord, stream_group
@@ -27,6 +27,7 @@ from umbel.core.flow.shape import (
     list_of,
     tasks_of,
 )
+from umbel.core.flow.shaping import shapes
 from umbel.core.flow.starting import start
 
 __all__ = ["send"]
@@ -85,6 +86,7 @@ def _send(
             for leaf in leaves(step):
                 leaf["options"].setdefault("reply_to", app.thread_oid)
     shrunk, pieces = small(app, frozen, new_id)
+    keep_shapes(app, shapes(frozen))
     with Progress(_length(frozen), progress) as shown:
         Sender(app, shown).start(start(shrunk, args, kwargs, handed), pieces)
     return results_of(app, frozen)

@@ -10,13 +10,14 @@ from typing import Any
 
 from umbel.app.canvas.bulk import PlainMembers, plain_calls, plain_task
 from umbel.app.canvas.progress import Progress
-from umbel.app.canvas.publishing import small
+from umbel.app.canvas.publishing import keep_shapes, small
 from umbel.app.canvas.results import Collected, results_of
 from umbel.app.canvas.sender import CHUNK, Sender, check_chords, has_chord
 from umbel.app.ids import new_id
 from umbel.core.flow.combining import handed_down, spread_chord
 from umbel.core.flow.freezing import freeze, frozen_members
 from umbel.core.flow.shape import Kind, Sig, chain_of, chord_of, group_of, kind_of, leaves, list_of, tasks_of
+from umbel.core.flow.shaping import ends_in_group, shapes
 from umbel.core.flow.starting import Opened, attach, start, waiting_body
 from umbel.core.flow.stubs import leaf_count
 
@@ -46,6 +47,8 @@ class _Members:
         self.body: Sig | None = None
         self.results = Collected(self._app)
         self.size = 0
+        #: A member ends in a group: the values of the header have a shape.
+        self._shaped = False
         self._plain: PlainMembers | None = None
 
     def send(self) -> None:
@@ -60,6 +63,7 @@ class _Members:
         elif more := list(islice(rest, 1)):
             with self._sender.underway([(self.id, None, self.body)], next(leaves(chunk[0]))["task"], self._options):
                 self._send_chunks(chunk, itertools.chain(more, rest), step)
+                self._keep_shape()
                 self._sender.expect({self.id: self.size})
         else:
             self._send_chunk(chunk, self.body)
@@ -97,11 +101,21 @@ class _Members:
         self.size += sum(map(leaf_count, frozen))
         if any(map(has_chord, frozen)):
             check_chords(self._app)
+        keep_shapes(self._app, shapes(group_of(frozen, {})))
+        self._shaped = self._shaped or any(map(ends_in_group, frozen))
+        if opens is not None:
+            self._keep_shape()
         if self.body is not None:
             frozen = [attach(member, self.body, self.id) for member in frozen]
         shrunk, pieces = small(self._app, group_of(frozen, {"task_id": self.id}), new_id)
         opened = [] if opens is None else [Opened(self.id, self.size, opens)]
         self._sender.start(start(shrunk, self._args, self._kwargs, self._handed), pieces, opened)
+
+    def _keep_shape(self) -> None:
+        if self._shaped and self.body is not None:
+            group = self.results.group(self.id)
+            members = group.as_tuple()[1] if group.id == self.id else [group.as_tuple()]
+            keep_shapes(self._app, {self.id: [[self.id, None], members]})
 
 
 def stream_group(
