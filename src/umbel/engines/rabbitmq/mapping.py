@@ -12,7 +12,7 @@ from umbel.core import json_types
 from umbel.core.envelope import JSON_ONLY, upgrade_head
 from umbel.core.errors import DecodeError, EncodeError
 from umbel.core.head import Quarantined
-from umbel.core.head_reader import parse_time, show
+from umbel.core.head_reader import parse_time, read_head, show
 from umbel.core.limits import DEFAULT_LIMITS
 from umbel.core.message import Delivery, Message
 from umbel.engines.rabbitmq.connection import MESSAGES, Content
@@ -40,6 +40,7 @@ _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 _TAGGED = b'"__type__"'
 _CONTENT_CLASS = 60 << 16
+_LONGEST = (("task", DEFAULT_LIMITS.name_length), ("id", DEFAULT_LIMITS.id_length))
 
 
 # --- out --------------------------------------------------------------------------------------------------
@@ -199,11 +200,12 @@ def _name(delivery: Delivery, headers: dict[str, Any], accept: Collection[str]) 
             headers.update(json_types.loads(head)["headers"])
         except (DecodeError, KeyError, TypeError) as error:
             return f"the message cannot be read: {show(error)}"
-    task, id_ = headers.get("task"), headers.get("id")
-    for name, value in (("task", task), ("id", id_)):
-        if not isinstance(value, str) or not value or len(value) > 255 or not value.isprintable():
-            return f"the header {name!r} is missing or no proper name: {show(value)}"
-    delivery.task, delivery.id = str(task), str(id_)
+    for name, longest in _LONGEST:
+        value = headers.get(name)
+        if not isinstance(value, str) or not 0 < len(value) <= longest or not value.isprintable():
+            found = read_head(delivery.head)
+            return found.reason if isinstance(found, Quarantined) else f"the header {name!r} is no name: {show(value)}"
+    delivery.task, delivery.id = headers["task"], headers["id"]
     return ""
 
 
