@@ -14,6 +14,8 @@ from umbel import chain, chord, group
 from umbel.app import kept
 from umbel.core.errors import TaskError
 from umbel.core.message import End, Settlement
+from umbel.engine.settle import commit
+from umbel.worker.endings import plain_ending
 
 
 @pytest.fixture(params=["sqlite embedded", "sqlite stored", "memory embedded"])
@@ -168,6 +170,21 @@ def test_a_task_that_nobody_knew_runs_again_and_is_no_dead_letter_any_more(app: 
 
     assert len(repaired(app, worker, result)) == 1
     assert result.get(timeout=5) == [4, 1]
+    assert app.dead.browse() == []
+
+
+@pytest.mark.parametrize("dead", [False, True], ids=["done", "dead letter"])
+def test_a_task_that_no_executor_was_left_to_conclude_runs_again(app: Any, worker: MiniWorker, dead: bool) -> None:
+    add, total, _ = parts(app)
+    result = chord([add.s(1), add.s(2) | add.s(3)], total.s()).apply_async()
+    worker.step()
+    (delivery,) = worker.lease()
+    ending = plain_ending(app, delivery, "lost", "Worker exited prematurely", now=time.time(), dead=dead)
+    assert commit(app.engine, app.engine, "mini", [ending], time.time()) == []
+    worker.drain(300)
+    assert result.state == "FAILURE"
+    assert repaired(app, worker, result) == [delivery.id]
+    assert result.get(timeout=1) == [1, 5]
     assert app.dead.browse() == []
 
 

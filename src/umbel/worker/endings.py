@@ -1,6 +1,7 @@
 """How a task ends when no executor is left to conclude it: its state is stored, its handlers are not called.
 
-What follows it hears of it all the same: its chord at once, errbacks and later steps by a task of umbel's own.
+What follows it hears of it all the same: its chord at once, errbacks and later steps by a task of umbel's own; and
+`retry_failed` can run it again.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from umbel.app.conclusions import consequences
+from umbel.app.conclusions import consequences, keep_unrun
 from umbel.app.records import record_of
 from umbel.core import states
 from umbel.core.errors import NotRegistered, TaskRevokedError, TimeLimitExceeded, WorkerLostError
@@ -39,6 +40,8 @@ def plain_ending(
     record = None
     if app.store is not None:
         record = record_of(app, delivery.id, state, exc, now=now, reply_to=reply_to_of(delivery.head))
+    if state == states.FAILURE:
+        keep_unrun(app, delivery)
     others = consequences(app, delivery, exc, state)
     return Settlement(
         delivery.tag,
