@@ -9,6 +9,7 @@ import pytest
 from umbel.app.execution import Job
 from umbel.app.job_reader import JobReader
 from umbel.core import protocol
+from umbel.core.flow.late import LateSteps
 from umbel.core.head import HeadFields, HeadTemplate, Quarantined
 from umbel.core.limits import DEFAULT_LIMITS
 
@@ -61,6 +62,38 @@ def test_every_head_says_what_it_says_alone_whatever_came_before(fields: dict[st
     for item in (job(IDS[0]), job(IDS[1], **fields), job(IDS[0], **fields), job(IDS[2], **fields), job(IDS[3])):
         same_as_read_alone(one, item)
         same_as_read_alone(one, item)
+
+
+@pytest.mark.parametrize("parent", [IDS[1], IDS[2], None, "x" * 1000, 'quo"ted', "\x00"])
+def test_steps_of_a_chain_differ_in_their_parents(parent: str | None) -> None:
+    one = reader()
+    same_as_read_alone(one, job(IDS[0], parent_id=IDS[3], root_id=IDS[3]))
+    item = job(IDS[2], parent_id=parent, root_id=IDS[3])
+    if isinstance(protocol.read_head(item.head), Quarantined):
+        assert isinstance(one.read(item), Quarantined)
+    else:
+        same_as_read_alone(one, item)
+
+
+STEPS = b'[{"task":"b","args":[2.50]},{"task":"a","options":{"x":"\\u00e9"}}]'
+
+
+def test_the_steps_of_a_chain_are_left_as_they_came() -> None:
+    read = reader().read(job(IDS[0], body(STEPS)))
+    assert not isinstance(read, Quarantined)
+    payload = read[2]
+    assert payload.chain is None
+    assert b",".join(payload.steps) == STEPS[1:-1]
+    assert LateSteps(payload.steps).read() == [{"task": "b", "args": [2.5]}, {"task": "a", "options": {"x": "é"}}]
+
+
+@pytest.mark.parametrize("steps", [b"[1]", b'[{"args":[]}]', b'[{"task":1}]', b'"a"', b'[{"task":"a"},null]'])
+def test_steps_that_are_none_are_found_before_the_task_runs(steps: bytes) -> None:
+    assert isinstance(reader().read(job(IDS[0], body(steps))), Quarantined)
+
+
+def body(steps: bytes) -> bytes:
+    return b'[[1],{},{"callbacks":null,"errbacks":null,"chain":%b,"chord":null}]' % steps
 
 
 @pytest.mark.parametrize(

@@ -152,6 +152,20 @@ def test_a_failed_parent_is_raised_where_it_is_followed(app: Any) -> None:
     assert AsyncResult("c", app=app, parent=AsyncResult("p", app=app)).get(timeout=5, follow_parents=False) == 1
 
 
+def test_all_parents_are_looked_at_in_one_call(app: Any) -> None:
+    calls = []
+    result = None
+    for number in range(50):
+        store(app, str(number), "SUCCESS", number)
+        result = AsyncResult(str(number), app=app, parent=result)
+    assert result is not None
+    asked = result.backend.get
+    result.backend.get = lambda ids, now: calls.append(len(ids)) or asked(ids, now)
+    assert result.get(timeout=5) == 49
+    assert 49 in calls
+    assert len(calls) <= 2
+
+
 def test_a_result_can_be_awaited(app: Any) -> None:
     async def main() -> list[int]:
         results: list[AsyncResult[int]] = [AsyncResult(name, app=app) for name in "abc"]

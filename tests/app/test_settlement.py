@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,53 @@ def test_a_chain_of_protocol_2_goes_on_step_by_step(app: Any, worker: MiniWorker
     assert [report.kind for report in worker.drain()] == ["success"] * 3
     assert app.AsyncResult(ids[0]).get(timeout=5) == 13
     assert app.AsyncResult(ids[1]).get(timeout=5) == 113
+
+
+def test_steps_that_nobody_has_looked_at_are_sent_on_as_they_came(app: Any, worker: MiniWorker) -> None:
+    add = app.tasks["kit.add"]
+    later = {"task": "of.others", "args": [1], "options": {"task_id": "later"}, "strange": {"kept": True}}
+    step = dict(add.s(10).set(task_id="step"))
+    add.apply_async((1, 2), chain=[later, step])
+    (delivery,) = worker.lease()
+    (message,) = worker.runner.run(job_of(delivery)).publish
+    args, kwargs, embed = json.loads(message.body)
+    assert (message.id, args, kwargs) == ("step", [3, 10], {})
+    assert embed == {"callbacks": None, "errbacks": None, "chain": [later], "chord": None}
+
+
+@pytest.mark.parametrize("change", ["replaced", "in place", "gone"])
+def test_a_task_may_change_the_steps_after_it(app: Any, worker: MiniWorker, change: str) -> None:
+    add = app.tasks["kit.add"]
+
+    @app.task(bind=True, name="kit.changes")
+    def changes(self: Any) -> int:
+        assert [step["task"] for step in self.request.chain] == ["kit.add", "kit.add"]
+        if change == "replaced":
+            self.request.chain = self.request.chain[1:]
+        elif change == "in place":
+            self.request.chain[0]["args"] = [1000]
+        else:
+            self.request.chain = None
+        return 1
+
+    steps = [dict(add.s(100).set(task_id="last")), dict(add.s(10).set(task_id="next"))]
+    changes.apply_async((), chain=steps)
+    worker.drain()
+    states = [app.AsyncResult(name).state for name in ("next", "last")]
+    if change == "in place":
+        assert app.AsyncResult("last").get(timeout=5) == 1011
+    else:
+        assert states == (["SUCCESS", "PENDING"] if change == "replaced" else ["PENDING", "PENDING"])
+
+
+def test_a_step_that_has_another_serializer_takes_the_steps_after_it_along(app: Any, worker: MiniWorker) -> None:
+    add = app.tasks["kit.add"]
+    app.conf.accept_content = ["json", "pickle"]
+    steps = [dict(add.s(100).set(task_id="last")), dict(add.s(10).set(task_id="next", serializer="pickle"))]
+    add.apply_async((1, 2), chain=steps)
+    worker = MiniWorker(app)
+    worker.drain()
+    assert app.AsyncResult("last").get(timeout=5) == 113
 
 
 def test_a_failed_step_fails_the_steps_after_it(app: Any, worker: MiniWorker) -> None:

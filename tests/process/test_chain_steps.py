@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -61,3 +62,31 @@ def test_an_early_step_whose_executor_dies_ends_the_chain(redis_lab: Lab) -> Non
     state, begun = run_chain(redis_lab, "report.before=kill", "executor", late=False)
     assert state == "FAILURE"
     assert sorted(set(begun.values())) == [0, 1]
+
+
+def with_a_long_step(lab: Lab, **options: Any) -> tuple[str, str]:
+    """Run a chain whose sixth step would last a minute; return the ids of that and of the last one, once it runs."""
+    define(lab.app)
+    node = lab.app.tasks[NODES[True]]
+    steps = [node.si(f"step{number}", 60.0 if number == 5 else 0.0, "plain") for number in range(8)]
+    steps[5].set(task_id="long", **options)
+    last = chain(*steps, app=lab.app).apply_async()
+    lab.worker("-c", "1", settings=SETTINGS)
+    lab.wait_started("step5/0")
+    return "long", last.id
+
+
+def test_a_step_that_its_executor_went_on_with_is_seen_and_terminated(redis_lab: Lab) -> None:
+    long, last = with_a_long_step(redis_lab)
+    (rows,) = redis_lab.app.control.inspect(timeout=10).active().values()
+    assert [row["id"] for row in rows] == [long]
+    redis_lab.app.control.revoke(long, terminate=True)
+    assert {id: final.state for id, final in redis_lab.wait_states([long, last], 15).items()} == {
+        long: "REVOKED",
+        last: "FAILURE",
+    }
+
+
+def test_a_step_that_its_executor_went_on_with_keeps_to_its_time_limit(redis_lab: Lab) -> None:
+    long, last = with_a_long_step(redis_lab, time_limit=0.5)
+    assert {final.state for final in redis_lab.wait_states([long, last], 15).values()} == {"FAILURE"}

@@ -21,6 +21,8 @@ from umbel.core.errors import TimeoutError as ResultTimeout
 __all__ = ["AsyncResult"]
 
 R = TypeVar("R")
+#: How many results are asked for in one call.
+_AT_ONCE = 1000
 
 
 class AsyncResult(InWorkflow, StoredResult[R]):
@@ -128,10 +130,21 @@ class AsyncResult(InWorkflow, StoredResult[R]):
         return cast(R, self.result)
 
     def _throw_from_parents(self) -> None:
+        line: list[AsyncResult[Any]] = []
         node = self.parent
         while isinstance(node, AsyncResult):
-            node.maybe_throw()
+            line.append(node)
             node = node.parent
+        unknown = [one for one in line if one._meta is None]
+        for first in range(0, len(unknown), _AT_ONCE):
+            batch = unknown[first : first + _AT_ONCE]
+            found = self.backend.get([one.id for one in batch], time.time())
+            for one in batch:
+                if one.id in found:
+                    one._keep(found[one.id])
+        for one in line:
+            if one._meta is not None:
+                one.maybe_throw()
 
     def maybe_throw(self, propagate: bool = True, callback: Callable[[str, Any], Any] | None = None) -> Any:
         """Raise the exception of a failed or revoked task; return its value otherwise."""

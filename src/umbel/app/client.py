@@ -15,6 +15,7 @@ from umbel.app.publish_signals import announce_sent, announced, somebody_listens
 from umbel.app.sending import declare_first, publish
 from umbel.app.task_options import own_option
 from umbel.app.timing import due_of, expires_of
+from umbel.core.flow.late import read_steps
 from umbel.core.head import BatchHeads, HeadFields, HeadTemplate, format_time
 from umbel.core.message import Message
 from umbel.core.options import ROUTING, TASK_DEFAULTS, SendOptions, check_name, check_options, check_time_limits
@@ -169,7 +170,7 @@ class Client:
         body = encode_body(
             args,
             kwargs,
-            _embed(call) if call else None,
+            _embed(call, options.serializer) if call else None,
             serializer=options.serializer,
             compression=options.compression,
         )
@@ -183,14 +184,7 @@ class Client:
             options.priority or 0,
         )
         template = plan.template or plan.template_for(body)
-        fields = HeadFields(
-            message.id,
-            timelimit=options.timelimit,
-            argsrepr=safe_repr(args, plan.levels),
-            kwargsrepr=safe_repr(kwargs, plan.levels) if kwargs else "{}",
-            origin=self.origin,
-            ignore_result=options.ignore_result,
-        )
+        fields = self.fields(plan, message.id, args, kwargs)
         parent = requests.top()
         if parent is not None:
             set_parent(fields)
@@ -206,6 +200,17 @@ class Client:
         else:
             message.head = template.write(fields, reply_to=self._app.thread_oid)
         return message
+
+    def fields(self, plan: Plan, task_id: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> HeadFields:
+        """Return the headers of a call without options."""
+        return HeadFields(
+            task_id,
+            timelimit=plan.options.timelimit,
+            argsrepr=safe_repr(args, plan.levels),
+            kwargsrepr=safe_repr(kwargs, plan.levels) if kwargs else "{}",
+            origin=self.origin,
+            ignore_result=plan.options.ignore_result,
+        )
 
     def _plain_messages(self, plan: Plan, calls: Sequence[tuple[Sequence[Any], Mapping[str, Any]]]) -> list[Message]:
         """The same as `message` for many calls without options; what does not change is looked up once."""
@@ -325,9 +330,11 @@ def _is_described(queue: Queue) -> bool:
     return any(getattr(queue, name) is not None for name in _DESCRIPTION) or not queue.durable or queue.auto_delete
 
 
-def _embed(call: Mapping[str, Any]) -> dict[str, Any] | None:
+def _embed(call: Mapping[str, Any], serializer: str) -> dict[str, Any] | None:
     """Return what follows the call, as it stands in the body; None where nothing does."""
     found: dict[str, Any] = {name: call[name] for name in _EMBED if call.get(name)}
+    if serializer != "json" and "chain" in found:
+        found["chain"] = read_steps(found["chain"])
     for option, name in (("link", "callbacks"), ("link_error", "errbacks")):
         value = call.get(option)
         if value:

@@ -38,6 +38,7 @@ from umbel.core.errors import (
     TimeLimitExceeded,
     WorkerLostError,
 )
+from umbel.core.flow.late import LateSteps
 from umbel.core.head_reader import reply_to_of
 from umbel.core.message import End, Message, Part, Record
 from umbel.core.outcome import Kind, Outcome
@@ -180,7 +181,7 @@ class Runner(Guard):
             "kwargs": kwargs,
             "callbacks": payload.callbacks,
             "errbacks": payload.errbacks,
-            "chain": payload.chain,
+            "chain": LateSteps(payload.steps) if payload.steps else payload.chain,
             "chord": payload.chord,
             "hostname": self._hostname,
             "called_directly": False,

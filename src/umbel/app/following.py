@@ -11,11 +11,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from umbel.app.canvas.publishing import load, messages, tried
+from umbel.app.canvas.publishing import load, load_steps, messages, tried
 from umbel.app.flow_queue import derived_id
+from umbel.app.stepping import Origin, step_message
 from umbel.core.errors import NotSupportedError, OperationalError
 from umbel.core.flow.dooming import Doomed, doomed
 from umbel.core.flow.freezing import freeze
+from umbel.core.flow.late import Step, read_step, read_steps
 from umbel.core.flow.shape import Kind, Sig, body_of, header_group, kind_of, list_of, tasks_of
 from umbel.core.flow.stubs import is_stub
 from umbel.core.message import Message
@@ -58,23 +60,23 @@ class Followers(NamedTuple):
 
 
 def follow(
-    source: Source, signature: Sig, values: tuple[Any, ...], position: str, rest: Sequence[Sig] = ()
+    source: Source, signature: Sig, values: tuple[Any, ...], position: str, rest: Sequence[Step] = ()
 ) -> Followers:
     """Return what has to be sent so that a signature runs with `values` in front of its arguments.
 
-    `rest` is what follows it, reversed as in a message; both may be stubs of pieces that the store keeps. Groups that
+    `rest` is what follows it, reversed as in a message; all may be stubs of pieces that the store keeps. Groups that
     this opens are announced to the store. Raises what building raises, and OperationalError where the store is away.
     """
     app, signature = source.app, full(signature)
     if is_stub(signature):
         stub = signature
-        signature, following = tried(lambda: load(app, stub))
-        rest = [*rest, *([] if following is None else [following])]
+        steps = tried(lambda: load_steps(app, stub))
+        signature, rest = full(read_step(steps.pop())), [*rest, *steps]
     if kind_of(signature) is Kind.TASK:
         message = _single(source, signature, values, position, rest)
         return Followers([message], ((message.id, None), None))
     frozen = freeze(signature, source.ids_at(position))
-    return Followers(follow_frozen(source, frozen, values, position, rest), result_tuple(frozen))
+    return Followers(follow_frozen(source, frozen, values, position, read_steps(rest)), result_tuple(frozen))
 
 
 def follow_frozen(
@@ -93,9 +95,18 @@ def follow_frozen(
     return sent
 
 
-def _single(source: Source, signature: Sig, values: tuple[Any, ...], position: str, rest: Sequence[Sig]) -> Message:
+def _single(source: Source, signature: Sig, values: tuple[Any, ...], position: str, rest: Sequence[Step]) -> Message:
     """Build the message of one task, what nearly every follower is."""
-    app = source.app
+    app, name = source.app, signature["task"]
+    args = tuple(signature.get("args") or ())
+    if not signature.get("immutable"):
+        args = (*values, *args)
+    kwargs = dict(signature.get("kwargs") or {})
+    if source.priority is None:
+        origin = Origin(source.root_id, source.parent_id, source.reply_to)
+        made = step_message(app, signature, (args, kwargs), origin, rest)
+        if made is not None:
+            return made
     options = {name: value for name, value in (signature.get("options") or {}).items() if value is not None}
     if "task_id" not in options:
         options["task_id"] = source.id_at(position)
@@ -106,13 +117,7 @@ def _single(source: Source, signature: Sig, values: tuple[Any, ...], position: s
         options.setdefault("reply_to", source.reply_to)
     if rest:
         options["chain"] = [*rest, *list_of(options.get("chain"))]
-    args = tuple(signature.get("args") or ())
-    if not signature.get("immutable"):
-        args = (*values, *args)
-    name = signature["task"]
-    message: Message = app.client.build(
-        app.tasks.get(name, name), args, dict(signature.get("kwargs") or {}), _known(options)
-    )
+    message: Message = app.client.build(app.tasks.get(name, name), args, kwargs, _known(options))
     return message
 
 

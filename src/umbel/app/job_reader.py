@@ -1,7 +1,7 @@
 """Reads the message of a job. What nearly all messages of a task have in common is read once and remembered.
 
-Two heads that differ only in their id and in the texts of their arguments mean the same but for these. Such a head is
-checked once; for the next one only what differs is looked at, and the rest of it is read when a task asks for it.
+Two heads that differ only in their id, their parent and the texts of their arguments mean the same but for these. Such
+a head is checked once; for the next one only what differs is looked at, and the rest of it is read when a task asks.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from umbel.core import protocol
+from umbel.core import json_types, protocol
 from umbel.core.limits import Limits
 from umbel.core.protocol import Head, Payload, Quarantined
 
@@ -30,51 +30,71 @@ _TAG = b'"__type__"'
 _INERT = (ascii_letters + digits + "-_").encode()
 
 
-class _Texts(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+class _Varying(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    parent_id: str | None
     argsrepr: str | None
     kwargsrepr: str | None
 
 
-class _NothingFollows(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+#: What the heads of one kind have in common unless their id is in it.
+_FIXED = frozenset(Head.__struct_fields__) - {"id", "parent_id", "argsrepr", "kwargsrepr"}
+
+
+class _Signature(msgspec.Struct, gc=False):
+    task: str
+
+
+class _Steps(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     callbacks: None
     errbacks: None
-    chain: None
+    chain: list[msgspec.Raw] | None
     chord: None
 
 
+class _Checked(msgspec.Struct, gc=False):
+    chain: list[_Signature] | None
+
+
 class _Kind(NamedTuple):
-    """What the heads of one task have in common: the pieces between their ids, before and after the texts."""
+    """What the heads of one task have in common: the pieces between their ids, before and after what varies."""
 
     front: tuple[bytes, ...]
     back: tuple[bytes, ...]
-    #: Texts of arguments that are known to be in order.
-    texts: bytes
-    #: The first head of this kind, for what does not differ.
+    #: What stood between them in the first one.
+    between: bytes
+    varying: _Varying
+    #: The first head of this kind, for what does not differ, and the names of that.
     head: Head
+    fixed: frozenset[str]
     #: Its body is uncompressed JSON, which this program reads.
     plain: bool
 
 
-_read_texts = msgspec.json.Decoder(_Texts).decode
-_read_body = msgspec.json.Decoder(tuple[list[Any], dict[str, Any], _NothingFollows]).decode
+_read_varying = msgspec.json.Decoder(_Varying).decode
+_read_body = msgspec.json.Decoder(tuple[list[Any], dict[str, Any], _Steps]).decode
+_check_body = msgspec.json.Decoder(tuple[msgspec.Raw, msgspec.Raw, _Checked]).decode
 
 
 class LateHead:
-    """The head of a job whose kind is known: read when somebody asks."""
+    """The head of a job whose kind is known: read when somebody asks for what the kind does not tell."""
 
-    __slots__ = ("_full", "_job", "_known", "_limits")
+    __slots__ = ("_full", "_job", "_kind", "_limits", "id", "parent_id")
 
-    def __init__(self, job: Any, known: Head, limits: Limits) -> None:
+    def __init__(self, job: Any, kind: _Kind, parent_id: str | None, limits: Limits) -> None:
         self._job = job
-        self._known = known
+        self._kind = kind
         self._limits = limits
         self._full: Head | None = None
+        self.id = job.id
+        self.parent_id = parent_id
 
     def __getattr__(self, name: str) -> Any:
-        full = self._full
+        full, kind = self._full, self._kind
         if full is None:
+            if name in kind.fixed:
+                return getattr(kind.head, name)
             read = protocol.read_head(self._job.head, self._limits)
-            full = self._full = self._known if isinstance(read, Quarantined) else read
+            full = self._full = kind.head if isinstance(read, Quarantined) else read
         return getattr(full, name)
 
 
@@ -98,10 +118,14 @@ class JobReader:
         """
         kind = self._kinds.get(job.task)
         head: Any
-        if kind is not None and _is_like(job, kind):
-            known, plain = kind.head, kind.plain
+        varying = None if kind is None else _varying_like(job, kind)
+        if kind is not None and varying is not None:
+            plain = kind.plain
             self._misses = 0
-            head = LateHead(job, known, self._limits)
+            known = kind.head
+            head = LateHead(job, kind, varying.parent_id, self._limits)
+            if varying.parent_id != known.parent_id:
+                known = head
         else:
             read = protocol.read_head(job.head, self._limits)
             if isinstance(read, Quarantined):
@@ -128,14 +152,20 @@ class JobReader:
             self._kinds[job.task] = kind
 
     def _read_quickly(self, body: bytes) -> Payload | None:
-        """Return the arguments of a short body that nothing follows from; None where it has to be read thoroughly."""
-        if len(body) > _SHORT_BODY or _TAG in body or body.count(b"[") + body.count(b"{") > self._limits.depth:
+        """Return what a short body holds that nothing follows from but a chain, whose steps are left unread.
+
+        None where it has to be read thoroughly.
+        """
+        if len(body) > _SHORT_BODY or _TAG in body or not json_types.surely_shallow(body, self._limits.depth):
             return None
         try:
-            args, kwargs, _nothing = _read_body(body)
+            args, kwargs, embed = _read_body(body)
+            if not embed.chain:
+                return Payload(args, kwargs)
+            _check_body(body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return None
-        return Payload(args, kwargs)
+        return Payload(args, kwargs, steps=embed.chain)
 
 
 def unpack_body(job: Any) -> str:
@@ -157,27 +187,29 @@ def _is_plain(head: Head) -> bool:
 def _kind_of(job: Any, head: Head, plain: bool) -> _Kind | None:
     """Take a head apart; None where its id is more than a JSON string of its own here and there."""
     name, raw = job.id.encode(), job.head
-    begin = raw.find(b'"argsrepr":')
+    begin = raw.find(b'"parent_id":')
     end = raw.find(b'"origin":', begin)
     if begin < 0 or end < 0 or head.id != job.id or job.id in (head.parent_id, head.group):
         return None
-    front, back, texts = raw[:begin].split(name), raw[end:].split(name), raw[begin:end]
+    front, back = raw[:begin].split(name), raw[end:].split(name)
+    varying = _varying_of(raw[begin:end], job.id)
     quoted = all(
         one.endswith(b'"') and other.startswith(b'"') for pieces in (front, back) for one, other in pairwise(pieces)
     )
-    if not quoted or not _is_inert(name) or not _are_texts(texts):
+    if not quoted or not _is_inert(name) or varying is None:
         return None
-    return _Kind(tuple(front), tuple(back), texts, head, plain)
+    fixed = frozenset(field for field in _FIXED if job.id not in str(getattr(head, field)))
+    return _Kind(tuple(front), tuple(back), raw[begin:end], varying, head, fixed, plain)
 
 
-def _is_like(job: Any, kind: _Kind) -> bool:
-    """Tell whether a head is that of `kind` but for the id and the texts of the arguments."""
-    head, name = job.head, job.id.encode()
+def _varying_like(job: Any, kind: _Kind) -> _Varying | None:
+    """Return what varies in a head that is otherwise like those of `kind`; None where it is not."""
+    raw, name = job.head, job.id.encode()
     front, back = name.join(kind.front), name.join(kind.back)
-    if not head.startswith(front) or not head.endswith(back) or not _is_inert(name):
-        return False
-    texts = head[len(front) : len(head) - len(back)]
-    return texts == kind.texts or _are_texts(texts)
+    if not raw.startswith(front) or not raw.endswith(back) or not _is_inert(name):
+        return None
+    varying = raw[len(front) : len(raw) - len(back)]
+    return kind.varying if varying == kind.between else _varying_of(varying, job.id)
 
 
 def _is_inert(name: bytes) -> bool:
@@ -185,10 +217,12 @@ def _is_inert(name: bytes) -> bool:
     return 0 < len(name) < 100 and not name.translate(None, _INERT)
 
 
-def _are_texts(data: bytes) -> bool:
-    """Tell whether this piece of a head holds the texts of the arguments and nothing else."""
+def _varying_of(data: bytes, id_: str) -> _Varying | None:
+    """Return what this piece of a head holds: the parent, the texts of the arguments and nothing else, else None."""
     try:
-        _read_texts(b"{%b}" % data[:-1])
+        found = _read_varying(b"{%b}" % data[:-1]) if data.endswith(b",") else None
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return False
-    return data.endswith(b",")
+        return None
+    if found is None or found.parent_id is None:
+        return found
+    return found if found.parent_id != id_ and _is_inert(found.parent_id.encode()) else None

@@ -41,7 +41,8 @@ class _Meta(msgspec.Struct, gc=False):
     status: str
     result: Any
     traceback: None
-    children: tuple[()]
+    #: Results as tuples of ids (`lineage`).
+    children: Any
     date_done: str
     task_id: str
 
@@ -61,12 +62,12 @@ class _ChildMemberMeta(_ChildMeta, gc=False):
 _write = msgspec.json.Encoder().encode
 
 
-def _quick(task_id: str, result: Any, now: float, request: Any) -> bytes | None:
+def _quick(task_id: str, result: Any, now: float, request: Any, children: Any) -> bytes | None:
     """The meta of a success without trimmings; None where it has to be written the long way."""
     if not json_types.is_plain(result):
         return None
     parent, group = request.parent_id, request.group
-    fields = (states.SUCCESS, result, None, (), iso(now), task_id)
+    fields = (states.SUCCESS, result, None, children, iso(now), task_id)
     try:
         if group is None:
             return _write(_Meta(*fields) if parent is None else _ChildMeta(*fields, parent))
@@ -177,16 +178,16 @@ def record_of(
     conf = app.conf
     expires = conf.result_expires
     due = now + expires if expires else 0.0
+    kept = [shortened(child) for child in children] if children else None
     asker = (request.reply_to if request is not None else reply_to) or ""
     if (
         state == states.SUCCESS
-        and not children
         and request is not None
         and conf.result_serializer == "json"
         and conf.result_compression is None
         and not conf.result_extended
     ):
-        data = _quick(task_id, result, now, request)
+        data = _quick(task_id, result, now, request, kept or ())
         if data is not None and len(data) <= conf.result_max_bytes:
             return Record(task_id, state, data, due, asker)
     meta = meta_of(
@@ -195,7 +196,7 @@ def record_of(
         result,
         now=now,
         traceback=traceback,
-        children=[shortened(child) for child in children] if children else None,
+        children=kept,
         request=request,
         extended=conf.result_extended,
     )

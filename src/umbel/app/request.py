@@ -7,6 +7,7 @@ from contextvars import ContextVar, Token
 from typing import Any, NamedTuple
 
 from umbel.core import json_types
+from umbel.core.flow.late import LateSteps
 from umbel.core.head import Head, custom_headers, format_time
 from umbel.core.head_reader import headers_of
 
@@ -106,7 +107,10 @@ class Context:
             raise AttributeError(name)
         values = self._values
         if name in values:
-            return values[name]
+            value = values[name]
+            if type(value) is LateSteps:
+                value = values[name] = value.read()
+            return value
         if self._head is not None:
             if name in _FROM_HEAD:
                 return getattr(self._head, name)

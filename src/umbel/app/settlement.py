@@ -19,6 +19,7 @@ from umbel.app.running import Call
 from umbel.core import states
 from umbel.core.errors import NotSupportedError
 from umbel.core.flow.dooming import Membership, doomed
+from umbel.core.flow.late import LateSteps, read_step
 from umbel.core.message import End, Message, Part, Record
 from umbel.core.outcome import Kind, Outcome, decide, stored_state
 
@@ -46,16 +47,17 @@ def settle_outcome(call: Call, outcome: Outcome, crashes: int = 0) -> Settled:
     """
     request = call.request
     values = request._values
-    if outcome.kind is Kind.SUCCESS and not (values["callbacks"] or values["chain"] or values["chord"]):
-        # What nearly every call is: nothing follows but its result.
+    if outcome.kind is Kind.SUCCESS and not (values["callbacks"] or values["chord"]):
+        # What nearly every call is: nothing follows but its result, or the next step of a chain.
+        publish = _success_messages(call, outcome.value) if values["chain"] else []
         try:
             ignore = values["ignore_result"]
         except KeyError:
             ignore = request.ignore_result
         state = call.traits.success_state(ignore)
         if state is None or call.app.store is None:
-            return Settled(End.DONE, None, [])
-        return Settled(End.DONE, _record(call, state, outcome), [])
+            return Settled(End.DONE, None, publish)
+        return Settled(End.DONE, _record(call, state, outcome), publish)
     if isinstance(outcome.exc, HandedOver):
         taken = outcome.exc
         return Settled(taken.end, taken.record, taken.publish, taken.due, "", tuple(taken.parts))
@@ -68,7 +70,7 @@ def _settle(call: Call, outcome: Outcome, crashes: int) -> Settled:
     effects = decide(outcome.kind, policy, crashes)
     publish: list[Message] = []
     parts: list[Part] = []
-    if effects.callbacks and (request.callbacks or request.chain):
+    if effects.callbacks and (request.callbacks or request._values.get("chain")):
         publish = _success_messages(call, outcome.value)
     elif outcome.kind is Kind.RETRY:
         publish = [outcome.retry]
@@ -159,9 +161,11 @@ def _success_messages(call: Call, value: Any) -> list[Message]:
         sent = follow(source, signature, (value,), f"link:{index}")
         publish += sent.messages
         children.append(_Child(sent.child))
-    if request.chain:
-        *rest, following = request.chain
-        sent = follow(source, following, (value,), "chain", rest)
+    # Steps that nobody has looked at are sent on as they came.
+    chain = request._values.get("chain")
+    if chain:
+        *rest, following = chain.steps if type(chain) is LateSteps else chain
+        sent = follow(source, read_step(following), (value,), "chain", rest)
         publish += sent.messages
         children.append(_Child(sent.child))
     for child in children:

@@ -18,12 +18,13 @@ import msgspec
 from umbel.core.errors import DecodeError, EncodeError, MessageRefused
 from umbel.core.limits import DEFAULT_LIMITS
 
-__all__ = ["depth_exceeds", "dumps", "is_plain", "loads", "register_type", "unregister_type"]
+__all__ = ["depth_exceeds", "dumps", "is_plain", "loads", "register_type", "surely_shallow", "unregister_type"]
 
 Encoder = Callable[[Any], Any]
 Decoder = Callable[[Any], Any]
 
-_SCALARS = frozenset({str, int, bool, type(None)})
+#: What msgspec writes as it is; `Raw` is JSON that has been read before.
+_SCALARS = frozenset({str, int, bool, type(None), msgspec.Raw})
 _TAG_KEYS = frozenset({"__type__", "__value__"})
 _TAG_BYTES = b'"__type__"'
 
@@ -80,7 +81,7 @@ def _dumps_tagged(value: Any, depth: int) -> bytes:
         raise EncodeError(f"cannot write the value as json: it is nested deeper than {depth} levels") from None
     except Exception as error:
         raise EncodeError(f"cannot write the value as json: {error}") from error
-    if not _surely_shallow(data, depth) and depth_exceeds(json.loads(data), depth):
+    if not surely_shallow(data, depth) and depth_exceeds(json.loads(data), depth):
         raise EncodeError(f"cannot write the value as json: it is nested deeper than {depth} levels")
     return data
 
@@ -98,7 +99,7 @@ def loads(data: bytes, depth: int = DEFAULT_LIMITS.depth) -> Any:
         raise
     except Exception as error:
         raise DecodeError(f"the content is not readable json: {error}") from error
-    if not _surely_shallow(data, depth) and depth_exceeds(value, depth):
+    if not surely_shallow(data, depth) and depth_exceeds(value, depth):
         raise MessageRefused(f"the json is nested deeper than {depth} levels")
     return value
 
@@ -155,7 +156,7 @@ def _opening(data: bytes, enough: int) -> int:
     return found
 
 
-def _surely_shallow(data: bytes, depth: int) -> bool:
+def surely_shallow(data: bytes, depth: int) -> bool:
     """True when the JSON text cannot be nested deeper than `depth`; a False only means: count in the value.
 
     Works on whole buffers, so a wide message costs a few passes at memory speed instead of a walk in Python.

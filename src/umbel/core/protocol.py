@@ -76,6 +76,8 @@ class Payload(msgspec.Struct, gc=False):
     errbacks: list[dict[str, Any]] | None = None
     chain: list[dict[str, Any]] | None = None
     chord: dict[str, Any] | None = None
+    #: The chain as JSON, from a reader that leaves its steps unread; `chain` is None then.
+    steps: Sequence[msgspec.Raw] = ()
 
 
 #: What a body of protocol 1 has at least one of; another mapping is no list of arguments in any protocol.
@@ -127,6 +129,13 @@ def embed_tail(embed: Mapping[str, Any]) -> bytes | None:
         return b"," + serialization.dumps({**_NO_EMBED, **embed}, "json").data + b"]"
     except EncodeError:
         return None
+
+
+def steps_tail(steps: Sequence[msgspec.Raw]) -> bytes:
+    """Return the end of a JSON body that nothing follows but these steps of a chain, for `encode_scalars`."""
+    if not steps:
+        return _NO_EMBED_JSON
+    return b',{"callbacks":null,"errbacks":null,"chain":[%b],"chord":null}]' % b",".join(steps)
 
 
 def encode_scalars(args: Sequence[Any], kwargs: Mapping[str, Any], tail: bytes = _NO_EMBED_JSON) -> bytes | None:

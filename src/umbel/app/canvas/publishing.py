@@ -13,14 +13,27 @@ from umbel.app.flow_queue import flow_queue_name
 from umbel.app.ids import new_id
 from umbel.core.errors import NotSupportedError, OperationalError
 from umbel.core.flow.freezing import freeze
+from umbel.core.flow.late import Step
 from umbel.core.flow.shape import Kind, kind_of
 from umbel.core.flow.shaping import shapes
 from umbel.core.flow.starting import Call, Opened, start
-from umbel.core.flow.storing import shrink, unpack
+from umbel.core.flow.storing import shrink, unpack, unpack_steps
 from umbel.core.flow.stubs import stub_key
 from umbel.core.message import Message
 
-__all__ = ["build", "keep", "keep_shapes", "keeps_plans", "load", "messages", "resolve", "route_of", "small", "tried"]
+__all__ = [
+    "build",
+    "keep",
+    "keep_shapes",
+    "keeps_plans",
+    "load",
+    "load_steps",
+    "messages",
+    "resolve",
+    "route_of",
+    "small",
+    "tried",
+]
 
 #: Pauses between attempts to reach the store (seconds).
 _PAUSES = (0.1, 0.3, 1.0, 2.0)
@@ -35,15 +48,25 @@ def load(app: Any, stub: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, A
 
     Raises OperationalError where the store cannot be asked, NotSupportedError where the piece is gone.
     """
+    return unpack(_piece(app, stub))
+
+
+def load_steps(app: Any, stub: Mapping[str, Any]) -> list[Step]:
+    """Return the steps that a stub stands for, reversed as they travel, and unread where they are tasks in a row."""
+    return unpack_steps(_piece(app, stub))
+
+
+def _piece(app: Any, stub: Mapping[str, Any]) -> bytes:
     key, now = stub_key(stub), time.time()
     kept = app.conf.result_expires
-    found = app.store.take_plans([key], now, now + kept if kept else 0.0).get(key) if app.store is not None else None
+    pieces = app.store.take_plans([key], now, now + kept if kept else 0.0) if app.store is not None else {}
+    found: bytes | None = pieces.get(key)
     if found is None:
         raise NotSupportedError(
             f"the rest of the workflow ({key}) is not in the result store: has result_backend been changed, or did the "
             "piece expire (result_expires after it was first read)?"
         )
-    return unpack(found)
+    return found
 
 
 def messages(

@@ -7,10 +7,13 @@ with the square of the length.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
+
+import msgspec
 
 from umbel.core import json_types
 from umbel.core.errors import EncodeError
+from umbel.core.flow.late import Step
 from umbel.core.flow.shape import (
     Kind,
     Sig,
@@ -26,10 +29,12 @@ from umbel.core.flow.shape import (
 from umbel.core.flow.starting import attach, waiting_body
 from umbel.core.flow.stubs import is_stub, leaf_count, make_stub, stub_key, telling
 
-__all__ = ["is_stub", "shrink", "stub_key", "unpack"]
+__all__ = ["is_stub", "shrink", "stub_key", "unpack", "unpack_steps"]
 
 #: Bytes of later steps that a message carries before the rest is stored.
-BLOCK = 512
+BLOCK = 1024
+#: From so many bytes on it is looked how deeply steps are nested.
+_LONG = 4096
 #: Levels of lists and mappings that a message carries; consumers refuse more than 100.
 DEPTH = 60
 #: Bytes of a stub, about.
@@ -60,6 +65,47 @@ def unpack(piece: bytes) -> tuple[dict[str, Any], dict[str, Any] | None]:
     return sig, following
 
 
+class _Task(msgspec.Struct, gc=False):
+    task: str
+    subtask_type: None
+
+
+class _Tasks(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    tasks: list[_Task]
+
+
+class _Raws(msgspec.Struct, gc=False):
+    tasks: list[msgspec.Raw]
+
+
+class _Row(msgspec.Struct, gc=False):
+    kwargs: _Tasks
+    task: Literal["celery.chain"]
+
+
+class _RawRow(msgspec.Struct, gc=False):
+    kwargs: _Raws
+
+
+_check_row = msgspec.json.Decoder(tuple[_Row, msgspec.Raw]).decode
+_read_row = msgspec.json.Decoder(tuple[_RawRow, msgspec.Raw]).decode
+
+
+def unpack_steps(piece: bytes) -> list[Step]:
+    """Return the steps of a stored piece, and the stub of what follows it, reversed as they travel in messages.
+
+    They are left unread where the piece is nothing but tasks in a row.
+    """
+    try:
+        _check_row(piece)
+        row, following = _read_row(piece)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        sig, stub = unpack(piece)
+        return [sig] if stub is None else [stub, sig]
+    steps = list[Step](reversed(row.kwargs.tasks))
+    return steps if bytes(following) == b"null" else [following, *steps]
+
+
 class _Shrinker:
     def __init__(self, limit: int, new_key: Callable[[], str], queue: str) -> None:
         self.limit = limit
@@ -85,7 +131,7 @@ class _Shrinker:
         for place, step in reversed(list(enumerate(steps))):
             if rest and not (len(rest) == 1 and is_stub(rest[0])):
                 sizes = sizes or _size(rest)
-                if (cut and sizes > BLOCK) or (sizes > 8 * BLOCK and _depth(rest) > DEPTH):
+                if (cut and sizes > BLOCK) or (sizes > _LONG and _depth(rest) > DEPTH):
                     rest, sizes = [self.store(rest)], 0
             before = len(rest)
             step, rest = self.step(step, rest)
@@ -155,7 +201,7 @@ class _Shrinker:
         size = _size(following)
         if calls > 1 and size > _STUB and (calls - 1) * (size - _STUB) > self.limit:
             return True
-        return size > 8 * BLOCK and _depth(following) > DEPTH
+        return size > _LONG and _depth(following) > DEPTH
 
     def store(self, following: list[Sig]) -> Sig:
         """Keep steps as a piece (the last may be a stub); return the stub that stands for all of them."""

@@ -1,7 +1,8 @@
 -- owner, lane, ticket, list, number, target, envelope, id of the result ('' for none), seconds, meta, final
 -- End the lease `number` and lease what follows from it to the owner under the same number. Answers 'held'; 'queued' where
 -- it has gone into its list; 'stale' where the lease was not held, and nothing is applied. A repeat is answered as the
--- first was: calls of a lane have growing tickets, and one that comes after a later one is over.
+-- first was: calls of a lane have growing tickets, and one that comes after a later one is over. The first write frees
+-- memory, so that a server which is full lets the others follow.
 local owner, lane, ticket, number, target = ARGV[1], ARGV[2], ARGV[3], ARGV[5], ARGV[6]
 local settled, notes = P .. 'umbel.settled.' .. owner .. '.' .. lane, P .. 'umbel.notes.' .. owner
 local before = redis.call('GET', settled)
@@ -11,7 +12,6 @@ if before then
   if tonumber(last) > tonumber(ticket) then return 'stale' end
 end
 
-even_when_full()
 local answer = 'stale'
 if redis.call('HDEL', held_key(owner, ARGV[4]), number) == 1 then
   if ARGV[8] ~= '' then put_record(ARGV[8], ARGV[9], ARGV[10], ARGV[11]) end
