@@ -23,6 +23,8 @@ AGAIN = [ $$? -eq 1 ] && echo "--- once more, alone:" && $(BIN)/python -m pytest
 TESTS ?= tests --ignore=tests/process --ignore=tests/interop
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Hundreds of processes start in the tests: each would compile the sources again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup demo test lint types servers unit process interop check fmt bench bench-redis bench-rabbitmq clean
 

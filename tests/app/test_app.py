@@ -176,3 +176,12 @@ def test_importing_umbel_loads_no_part_of_it() -> None:
     code = "import sys, umbel; print([n for n in sys.modules if n.startswith('umbel.')])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_program_that_sends_from_threads_loads_neither_an_event_loop_nor_a_command_line() -> None:
+    code = (
+        "import sys, umbel; app = umbel.Umbel(broker='memory://'); app.task(name='one')(lambda: 1).delay();"
+        "print([name for name in ('asyncio', 'click', 'subprocess') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

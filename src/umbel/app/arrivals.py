@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import threading
 import time
@@ -87,6 +86,8 @@ def _wait(waiter: Waiter, inbox: _Inbox, event: threading.Event, seconds: float 
 
 async def arrivals_async(waiter: Waiter, ids: Iterable[str]) -> AsyncIterator[list[Record]]:
     """The same for coroutines, without a limit of time: `asyncio.timeout` sets one."""
+    import asyncio
+
     loop = asyncio.get_running_loop()
     event = asyncio.Event()
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import threading
 from collections import deque
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from umbel.app.sending import publish
 from umbel.core.message import Message
+
+if TYPE_CHECKING:
+    import asyncio
 
 __all__ = ["Publisher", "publisher_of"]
 
@@ -59,6 +61,8 @@ class Publisher:
 
     async def publish(self, message: Message) -> None:
         """Return once the message is stored. A caller that is cancelled before its turn sends nothing."""
+        import asyncio
+
         loop = asyncio.get_running_loop()
         waiting = _Waiting(message, loop, loop.create_future())
         with self._ready:

@@ -7,7 +7,6 @@ failure that the handlers hear of.
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import logging
 import random
@@ -15,7 +14,7 @@ import threading
 import traceback as tracebacks
 from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from umbel.app import request as requests
 from umbel.app import signals
@@ -28,6 +27,9 @@ from umbel.core import states
 from umbel.core.errors import Ignore, Reject, Retry, SoftTimeLimitExceeded, TimeLimitExceeded
 from umbel.core.outcome import Kind, Outcome
 from umbel.engine.clock import SYSTEM_CLOCK, Clock
+
+if TYPE_CHECKING:
+    import asyncio
 
 __all__ = ["Call", "Guard", "arun", "end", "run"]
 
@@ -111,6 +113,8 @@ async def arun(call: Call, finish: Finish[T]) -> T:
     `asyncio.Task.cancel(SoftTimeLimitExceeded(...))` raises that inside the task's own code; a plain
     cancellation goes through to the caller, who has to conclude the call.
     """
+    import asyncio
+
     token = requests.push(call.task, call.request)
     try:
         started = call.clock.monotonic()
@@ -266,6 +270,8 @@ async def _wait_for(value: Awaitable[T]) -> T:
 
 def _await_here(value: Awaitable[T]) -> T:
     """Wait for an awaitable in plain code: on a loop of its own, in a thread if a loop runs here."""
+    import asyncio
+
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -297,6 +303,8 @@ class _Interruptible:
         self._awaited = awaited
 
     def __await__(self) -> Generator[Any, Any, Any]:
+        import asyncio
+
         # A coroutine of our own around it, since other awaitables need not know `send` and `throw`.
         steps = _wait_for(self._awaited).__await__()
         try:
@@ -315,6 +323,8 @@ class _Interruptible:
 
 
 def _translate(cancelled: asyncio.CancelledError) -> BaseException:
+    import asyncio
+
     reason = cancelled.args[0] if cancelled.args else None
     current = asyncio.current_task()
     if isinstance(reason, SoftTimeLimitExceeded) and current is not None:

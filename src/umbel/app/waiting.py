@@ -8,7 +8,6 @@ stays unreachable ends every wait with its error.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import os
@@ -117,6 +116,8 @@ class Waiter:
 
     async def wait_async(self, ids: Iterable[str], timeout: float | None = None) -> dict[str, Record]:  # noqa: ASYNC109
         """The same for a coroutine, on whatever event loop it runs."""
+        import asyncio
+
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
@@ -148,6 +147,8 @@ class Composite(Signature[Any], ABC):
         self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
     ) -> Any:
         """`apply_async` for coroutines: what it does runs in a thread."""
+        import asyncio
+
         return await asyncio.to_thread(self.apply_async, args, kwargs, **options)
 
     def __call__(self, *args: Any, **options: Any) -> Any:

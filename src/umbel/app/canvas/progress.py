@@ -7,8 +7,6 @@ import time
 from types import TracebackType
 from typing import Self
 
-import click
-
 __all__ = ["Progress"]
 
 #: Nothing is shown before this many seconds, and not more often than `_PAUSE`.
@@ -33,8 +31,8 @@ class Progress:
     def __enter__(self) -> Self:
         self._began = time.monotonic()
         self._next = self._began + (0.0 if self._shown else _PATIENCE)
-        if self._shown is None:
-            self._shown = sys.stderr is not None and sys.stderr.isatty()
+        there = sys.stderr is not None
+        self._shown = there and (sys.stderr.isatty() if self._shown is None else self._shown)
         return self
 
     def __exit__(
@@ -42,7 +40,7 @@ class Progress:
     ) -> None:
         if self._drawn:
             self._draw(time.monotonic())
-            click.echo(err=True)
+            sys.stderr.write("\n")
 
     def add(self, count: int) -> None:
         """So many more have been stored."""
@@ -62,4 +60,5 @@ class Progress:
             bar = f"[{'#' * done}{' ' * (_WIDTH - done)}] {self._count:,} of {self._total:,} sent"
         else:
             bar = f"{self._count:,} sent"
-        click.echo(f"\r{bar}, {rate:,.0f} a second ", nl=False, err=True)
+        sys.stderr.write(f"\r{bar}, {rate:,.0f} a second ")
+        sys.stderr.flush()
