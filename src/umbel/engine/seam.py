@@ -68,7 +68,7 @@ class Lease(NamedTuple):
     #: For `recover`: owners that the caller knows to be dead, so that their leases count as lapsed.
     dead: tuple[str, ...] = ()
     #: The caller comes back at once, with a limit of 0 if it wants nothing more: until then a message or two that come
-    #: meanwhile may be kept for it.
+    #: meanwhile may be kept for it, and large ones be on their way to it, which that call returns.
     again: bool = False
     #: Large bodies may come as they stand in their envelopes (`Delivery.body_encoding`): the caller does not read them.
     encoded: bool = False

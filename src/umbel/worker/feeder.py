@@ -235,7 +235,7 @@ class Feeder(Service):
     def _lease_no_more(self) -> None:
         """Tell the broker, if it may keep something for the next call, that nothing is wanted for a while."""
         if self._expected:
-            self.broker.lease(self.lease._replace(limit=0), self.clock.now())
+            self._unadmitted.extend(self.broker.lease(self.lease._replace(limit=0), self.clock.now()))
             self._expected = False
 
     def _let_others(self) -> None:

@@ -69,6 +69,18 @@ class RedisBroker:
         """Take ready messages; with none, wait for one, a due time or `wake`."""
         self._hearing.attend(lease.queues)
         place = self._places.of(lease.owner)
+        taken = self._leasing.arrived(lease, now, place)
+        if not taken:
+            taken = self._take(lease, now, wait, place)
+        elif lease.limit <= 0:
+            self._stop_waiting(lease, now, place)
+        if self._leasing.goes_ahead(lease, len(taken)):
+            with contextlib.suppress(OperationalError):
+                rest = lease._replace(limit=lease.limit - len(taken))
+                taken += self._leasing.take(rest, now, place, ahead=True)
+        return taken
+
+    def _take(self, lease: Lease, now: float, wait: float, place: Place) -> list[Delivery]:
         lists = [name for _, name in self._keys.lists_of(lease.queues)]
         began = time.monotonic()
         if place.armed and place.queues != lease.queues:

@@ -7,7 +7,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import hiredis
@@ -79,23 +79,33 @@ class Client:
 
     def pipeline(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """Send commands at once and return their replies; errors of Redis stand in place as exceptions."""
-        if not commands:
-            return []
-        request = b"".join([pack(command) for command in commands])
-        return self._sent((request,), len(commands))
+        return self.begin(commands)() if commands else []
+
+    def begin(self, commands: Sequence[Sequence[Any]]) -> Callable[[], list[Any]]:
+        """Send commands; what is returned waits for their replies. Until then this thread sends nothing else here."""
+        wire = self._wire()
+        try:
+            wire.send(b"".join([pack(command) for command in commands]))
+        except BaseException:
+            self._give_up(wire)
+            raise
+        return lambda: self._replies(wire, len(commands))
 
     def stream(self, commands: Iterable[bytes]) -> list[Any]:
         """The same for packed commands, each sent as soon as it is there, while the next is made."""
-        return self._sent(commands, 1)
-
-    def _sent(self, requests: Iterable[bytes], commands: int) -> list[Any]:
-        """Send requests of so many commands each; return the replies."""
         wire = self._wire()
         count = 0
         try:
-            for request in requests:
-                wire.send(request)
-                count += commands
+            for command in commands:
+                wire.send(command)
+                count += 1
+        except BaseException:
+            self._give_up(wire)
+            raise
+        return self._replies(wire, count)
+
+    def _replies(self, wire: Wire, count: int) -> list[Any]:
+        try:
             deadline = time.monotonic() + wire.seconds
             replies = [wire.read(deadline) for _ in range(count)]
         except BaseException:

@@ -285,6 +285,8 @@ def _end_of_text(raw: bytes, start: int) -> int:
         end = raw.find(b'"', end + 1)
         if end < 0 or raw[end - 1] != _BACKSLASH:
             return end
+        if raw[end - 2] != _BACKSLASH:
+            continue
         before = raw[max(end - _MOST_BACKSLASHES, start) : end]
         count = len(before) - len(before.rstrip(b"\\"))
         if count == _MOST_BACKSLASHES:

@@ -20,8 +20,9 @@ from umbel.engines.redis.connection import Client
 from umbel.engines.redis.dead import letter_of_raw
 from umbel.engines.redis.envelopes import Tag, deliver
 from umbel.engines.redis.keys import Keys
+from umbel.engines.redis.moving import Move, Moving
 from umbel.engines.redis.now import server_now
-from umbel.engines.redis.scripts import CLAIM, COMMIT, EXTEND, LEASE, RECOVER, SCHEDULED, START
+from umbel.engines.redis.scripts import COMMIT, EXTEND, LEASE, RECOVER, SCHEDULED, START
 from umbel.engines.redis.store import Revocations
 from umbel.engines.redis.waiting import LONGEST_BLOCK, Place
 
@@ -78,6 +79,9 @@ class Leasing:
         self._turn = 0
         #: How many messages to take as large ones, by what came last; 0: none.
         self._large = 0
+        self._moving = Moving(client, keys)
+        #: Owner → the number of a call whose messages are on their way, and what waits for them.
+        self._ahead: dict[str, tuple[str, Move]] = {}
         self._pid = os.getpid()
         #: Owner → (its queues, until when they are known at the server).
         self._registered: dict[str, tuple[tuple[str, ...], float]] = {}
@@ -85,25 +89,29 @@ class Leasing:
 
     # --- taking --------------------------------------------------------------------------------------------
 
-    def take(self, lease: Lease, now: float, place: Place, *, keep: bool = False) -> list[Delivery]:
+    def take(
+        self, lease: Lease, now: float, place: Place, *, keep: bool = False, ahead: bool = False
+    ) -> list[Delivery]:
         """Take what is ready, and note until when nothing else is.
 
-        With `keep` the connections that wait go on doing so, and only the lists of the others are looked at.
+        With `keep` the connections that wait go on doing so, and only the lists of the others are looked at. With
+        `ahead` large messages are left on their way, for `arrived`.
         """
         number, again = self._calls["lease"].begin(lease.owner)
         place.quiet_until = 0.0
         try:
             answer = self._ask(lease, now, place, number, again, keep=keep and again == "0")
             if answer[3] == 2:
-                answer = self._take_large(lease, number, answer)
+                move = self._moving.begin(lease.owner, number, answer)
+                if ahead:
+                    self._ahead[lease.owner] = (number, move)
+                    return []
+                answer = self._moved(move)
             self._revocations.saw(bool(answer[4]))
             server, taken = float(answer[0]), self._deliveries(answer, lease.encoded)
             deliveries = self._sift(lease, taken, now, server)
         except OperationalError:
-            # Taken or not: the next call under this number returns what is held of it.
-            self._calls["lease"].failed(lease.owner, number)
-            self._registered.pop(lease.owner, None)
-            place.drop()
+            self._failed(lease, number, place)
             raise
         self._calls["lease"].ended(lease.owner)
         # Was some of it put away, what is due next is known after another look.
@@ -119,6 +127,37 @@ class Leasing:
         args = [lease.owner, server_now(now), repr(float(lease.seconds)), lease.limit, *[name for _, name in places]]
         entries = self._client.script(SCHEDULED, [self._keys.prefix], args)
         return self._sift(lease, self._deliveries([0, 0, entries, 0], lease.encoded), now, math.inf)
+
+    def _failed(self, lease: Lease, number: str, place: Place) -> None:
+        # Taken or not: the next call under this number returns what is held of it.
+        self._calls["lease"].failed(lease.owner, number)
+        self._registered.pop(lease.owner, None)
+        place.drop()
+
+    def goes_ahead(self, lease: Lease, taken: int) -> bool:
+        """Tell whether it pays to have the next messages on their way while the caller deals with so many."""
+        return 0 < self._large <= taken < lease.limit and lease.again and lease.encoded
+
+    def arrived(self, lease: Lease, now: float, place: Place) -> list[Delivery]:
+        """Return the messages that were on their way to this owner."""
+        number, move = self._ahead.pop(lease.owner, ("", None))
+        if move is None:
+            return []
+        try:
+            answer = self._moved(move)
+            deliveries = self._sift(lease, self._deliveries(answer, lease.encoded), now, float(answer[0]))
+        except OperationalError:
+            self._failed(lease, number, place)
+            raise
+        self._calls["lease"].ended(lease.owner)
+        return deliveries
+
+    def _moved(self, move: Move) -> Any:
+        answer = move()
+        if not answer[2]:
+            # Scripts may still take some.
+            self._large = 0
+        return answer
 
     def _ask(self, lease: Lease, now: float, place: Place, number: str, again: str, *, keep: bool) -> Any:
         if keep:
@@ -143,23 +182,6 @@ class Leasing:
         if isinstance(answer, Exception):
             raise answer
         return answer, late
-
-    def _take_large(self, lease: Lease, number: str, answer: Any) -> Any:
-        """Move the messages that the server has numbered past its scripts, and claim them in the same step."""
-        server, _, (name, text, count), _, revoked, _ = answer
-        first = int(text)
-        moves = [
-            ("LMOVE", self._keys.key(name), self._keys.large(place), "RIGHT", "LEFT")
-            for place in range(first, first + count)
-        ]
-        claim = ("EVAL", CLAIM.source, 1, self._keys.prefix, lease.owner, name, number, first, count)
-        *queued, done = self._client.pipeline([("MULTI",), *moves, claim, ("EXEC",)])
-        if any(isinstance(reply, Exception) for reply in (*queued, done)):
-            # Redis' memory is full, or the user may not: nothing has been done, and scripts may still take some.
-            self._large = 0
-            return [server, b"", [], 0, revoked, 0]
-        raws = [raw for raw in done[:count] if raw is not None]
-        return [server, b"", [[name, text, *raws]] if raws and done[-1] == len(raws) else [], 0, revoked, 0]
 
     def _arguments(
         self, lease: Lease, now: float, drain: bool, number: str, again: str, only: Collection[bytes] | None = None
@@ -272,6 +294,7 @@ class Leasing:
 
     def leave(self) -> None:
         """Say that the owners of this process read no queue any more: delays are left to other workers from now on."""
+        self._moving.close()
         registered, self._registered = self._registered, {}
         commands = [
             ("ZREM", self._keys.key(b"umbel.consumers." + queue.encode()), owner)

@@ -30,25 +30,26 @@ _FOLDER = resources.files("umbel.engines.redis") / "lua"
 
 
 def load_script(name: str, *parts: str) -> Script:
-    """Return a script of these parts; what they share stands in front of each."""
+    """Return a script, with the parts that it needs in front of it: each function there costs time at every call."""
     texts = [_FOLDER.joinpath(f"{part}.lua").read_text("utf-8") for part in ("prelude", *parts, name)]
-    return Script(name, "\n".join(texts))
+    lines = [line.strip() for text in texts for line in text.splitlines()]
+    return Script(name, "\n".join([line for line in lines if line and not line.startswith("--")]))
 
 
-LEASE = load_script("lease")
-CLAIM = load_script("claim")
+LEASE = load_script("lease", "calls", "promote")
+CLAIM = load_script("claim", "calls")
 START = load_script("start")
 EXTEND = load_script("extend", "queues")
 REMOVE = load_script("remove", "queues")
 HEAR = load_script("hear")
-COMMIT = load_script("commit", "put_record", "groups")
+COMMIT = load_script("commit", "schedule", "letters", "put_record", "groups")
 GO_ON = load_script("go_on", "put_record")
-RECOVER = load_script("recover", "adopted")
+RECOVER = load_script("recover", "calls", "adopted")
 ADOPT = load_script("adopt", "adopted")
-PUBLISH = load_script("publish")
+PUBLISH = load_script("publish", "schedule")
 DEPTH = load_script("depth")
 PURGE = load_script("purge")
 REVIVE = load_script("revive")
 SCHEDULED = load_script("scheduled")
-BURY = load_script("bury")
+BURY = load_script("bury", "letters")
 DROP = load_script("drop")
