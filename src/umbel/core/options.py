@@ -42,6 +42,8 @@ _REFUSED = {
 #: What becomes keys and lines of logs: a worker puts a message aside where one of them is too long or unprintable.
 _NAMES = frozenset({"task_id", "root_id", "parent_id", "group_id", "shadow", "correlation_id", "reply_to"})
 
+_CALLBACKS = frozenset({"link", "link_error"})
+
 OPTIONS: frozenset[str] = ROUTING | _CALL | _ALWAYS_SO | frozenset(_REFUSED)
 
 #: Options whose default a task may carry as an attribute of the same name.
@@ -72,6 +74,8 @@ def check_options(options: Mapping[str, Any], extra: Iterable[str] = ()) -> None
     for name, value in options.items():
         if name in _NAMES:
             check_name(f"{name}=", value)
+        elif name in _CALLBACKS:
+            _check_callbacks(name, value)
         elif name in _REFUSED:
             if value is not None:
                 raise NotSupportedError(f"the option {name}= is not supported: {_REFUSED[name]}")
@@ -88,6 +92,12 @@ def check_options(options: Mapping[str, Any], extra: Iterable[str] = ()) -> None
     ):
         raise ImproperlyConfigured(f"priority must be a whole number from 0 to 255, not {priority!r}")
     check_time_limits(options.get("time_limit"), options.get("soft_time_limit"))
+
+
+def _check_callbacks(name: str, value: Any) -> None:
+    for one in (value,) if isinstance(value, (Mapping, str)) or not isinstance(value, Iterable) else value:
+        if one is not None and not isinstance(one, Mapping):
+            raise TypeError(f"{name}= takes signatures (task.s(...)), not {one!r}")
 
 
 def check_name(what: str, value: Any) -> None:

@@ -92,9 +92,30 @@ def test_a_chord_needs_a_store(tmp_path: Any) -> None:
 
 def test_skew_spreads_the_members_in_time(kit: Kit) -> None:
     made = group(kit.add.s(n) for n in range(5)).skew(start=1, stop=4)
-    assert [one.options["countdown"] for one in made.tasks] == [1, 2, 3, 1, 2]
-    with pytest.raises(ValueError, match="greater"):
-        group(kit.add.s(n) for n in range(2)).skew(start=3, stop=3)
+    assert [one.options["countdown"] for one in made.tasks] == [1, 2, 3, 4, 4]
+    made = group(kit.add.s(n) for n in range(3)).skew(start=3, stop=3)
+    assert [one.options["countdown"] for one in made.tasks] == [3, 3, 3]
+    with pytest.raises(ValueError, match="less"):
+        group(kit.add.s(n) for n in range(2)).skew(start=3, stop=2)
+
+
+def test_what_is_no_signature_is_refused_where_it_is_written_or_sent(kit: Kit) -> None:
+    add, total = kit.add, kit.total
+    for wrong in (
+        lambda: group(1, 2),
+        lambda: group(add, add),
+        group(n for n in range(2)),
+        lambda: chord([1]),
+        lambda: chord([add.delay(1)]),
+        lambda: chord(n for n in range(2))(total.s()),
+        lambda: chord([add.s(1)])("kit.total"),
+        lambda: add.apply_async((1,), link="kit.note"),
+        lambda: add.apply_async((1,), link_error=[kit.note]),
+        lambda: add.s(1).set(link=kit.note).delay(),
+        chain(add.s(1).on_error("kit.note"), add.s(2)),
+    ):
+        with pytest.raises(TypeError, match=r"signatures? \(task\.s\(\.\.\.\)\), not|not signatures"):
+            wrong()
 
 
 def test_a_generator_is_read_once_and_says_so(kit: Kit) -> None:

@@ -12,7 +12,7 @@ from umbel.app.signature import Signature
 from umbel.app.stamps import StampingVisitor, with_stamps
 from umbel.core.errors import CPendingDeprecationWarning
 from umbel.core.flow.combining import with_errbacks, with_id
-from umbel.core.flow.shape import Kind, chain_of, kind_of, list_of, tasks_of
+from umbel.core.flow.shape import Kind, chain_of, checked_member, kind_of, list_of, tasks_of
 from umbel.core.flow.shape import header_group as header_group_of
 
 __all__ = ["_chord", "chord"]
@@ -110,6 +110,7 @@ class chord(Composite):  # noqa: N801 - Celery's public name
         body = sig["kwargs"]["body"] if body is None else body
         if body is None:
             raise TypeError("a chord needs a body: chord(header)(body)")
+        checked_member(body)
         task_id = options.get("task_id")
         own, whole = dict(sig["options"]), {**sig["kwargs"], "body": body}
         if task_id is not None:
@@ -237,4 +238,6 @@ def _header(header: Any) -> Any:
             return header
         return tasks if isinstance(tasks, Iterator) else list(tasks)
     given = as_task_list((header,))
-    return Stream(given) if isinstance(given, Iterator) and not isinstance(given, Stream) else given
+    if isinstance(given, Iterator):
+        return given if isinstance(given, Stream) else Stream(given)
+    return [checked_member(task) for task in given]

@@ -9,7 +9,7 @@ from typing import Any
 from umbel.app.canvas.composite import Composite, as_task_list, briefly
 from umbel.app.signature import Signature
 from umbel.app.stamps import StampingVisitor, with_stamps
-from umbel.core.flow.shape import tasks_of
+from umbel.core.flow.shape import checked_member, tasks_of
 
 __all__ = ["Stream", "group"]
 
@@ -60,8 +60,7 @@ class group(Composite):  # noqa: N801 - Celery's public name
         if not isinstance(given, Iterator):
             given = [self._part(task) for task in given]
             for task in given:
-                if not isinstance(task, Signature):
-                    raise TypeError(f"a group takes signatures (task.s(...)), not {type(task).__name__}")
+                checked_member(task)
         dict.__init__(
             self,
             task="celery.group",
@@ -115,7 +114,7 @@ class group(Composite):  # noqa: N801 - Celery's public name
         return self.apply_async(partial_args, **options)
 
     def skew(self, start: float = 1.0, stop: float | None = None, step: float = 1.0) -> group:
-        """Let the members wait `start`, `start + step` … seconds, beginning again before `stop`; return itself."""
+        """Let the members wait `start`, `start + step` … `stop` seconds, the rest like the last; return itself."""
         delays = _delays(start, stop, step)
         for task in self.tasks:
             task.set(countdown=next(delays))
@@ -177,10 +176,11 @@ class group(Composite):  # noqa: N801 - Celery's public name
 
 
 def _delays(start: float, stop: float | None, step: float) -> Iterator[float]:
+    """Celery: `celery.utils.functional.fxrange(start, stop, step, repeatlast=True)`; a stop of 0 is none."""
+    if stop and start > stop:
+        raise ValueError(f"skew: stop ({stop:g}) must not be less than start ({start:g})")
+    delay = float(start)
     while True:
-        delay = start
-        while stop is None or delay < stop:
-            yield delay
+        yield delay
+        if not stop or delay + step <= stop:
             delay += step
-        if start >= stop:
-            raise ValueError(f"skew: stop ({stop:g}) must be greater than start ({start:g})")

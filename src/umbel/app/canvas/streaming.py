@@ -16,7 +16,18 @@ from umbel.app.canvas.sender import CHUNK, Sender, check_chords, has_chord
 from umbel.app.ids import new_id
 from umbel.core.flow.combining import handed_down, spread_chord
 from umbel.core.flow.freezing import freeze, frozen_members
-from umbel.core.flow.shape import Kind, Sig, chain_of, chord_of, group_of, kind_of, leaves, list_of, tasks_of
+from umbel.core.flow.shape import (
+    Kind,
+    Sig,
+    chain_of,
+    checked_member,
+    chord_of,
+    group_of,
+    kind_of,
+    leaves,
+    list_of,
+    tasks_of,
+)
 from umbel.core.flow.shaping import ends_in_group, shapes
 from umbel.core.flow.starting import Opened, attach, start, waiting_body
 from umbel.core.flow.stubs import leaf_count
@@ -94,7 +105,7 @@ class _Members:
         return True
 
     def _send_each(self, chunk: list[Any], opens: Sig | None) -> None:
-        group = {**self._group, "kwargs": {"tasks": chunk}}
+        group = {**self._group, "kwargs": {"tasks": [checked_member(task) for task in chunk]}}
         places = itertools.count(self.size)
         frozen = list(frozen_members(group, self.id, new_id, header=self.body is not None, places=places))
         self.results.extend(frozen)

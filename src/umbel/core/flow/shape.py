@@ -16,6 +16,7 @@ __all__ = [
     "Sig",
     "body_of",
     "chain_of",
+    "checked_member",
     "chord_of",
     "expand",
     "header_group",
@@ -53,6 +54,13 @@ def kind_of(sig: Sig) -> Kind:
     if kind is None:
         return Kind.CHUNKS if sig["task"] == "celery.chunks" else Kind.TASK
     return _KINDS.get(kind, Kind.TASK)
+
+
+def checked_member(task: Any) -> Any:
+    """Return a member of a group or header; raise TypeError where it is no signature."""
+    if not isinstance(task, dict):
+        raise TypeError(f"groups and chords take signatures (task.s(...)), not {type(task).__name__}")
+    return task
 
 
 def list_of(value: Any) -> list[Any]:
