@@ -12,7 +12,7 @@ import pytest
 from tests.app.execution_kit import KitApp, MiniWorker, job_of, make_app
 from umbel import chain, chord, group
 from umbel.app import kept
-from umbel.core.errors import TaskError
+from umbel.core.errors import NotSupportedError, TaskError
 from umbel.core.message import End, Settlement
 from umbel.engine.settle import commit
 from umbel.worker.endings import plain_ending
@@ -211,6 +211,18 @@ def test_what_cannot_run_again_is_said_and_nothing_is_changed(app: Any, worker: 
     with pytest.raises(TaskError, match=f"{revoked.parent[0].id}, which the header of a chord needs, was revoked"):
         revoked.retry_failed()
     assert [one.state for one in (revoked, *revoked.parent)] == ["FAILURE", "REVOKED", "FAILURE", "SUCCESS"]
+
+
+def test_what_was_revoked_or_called_here_is_not_run_again(app: Any, worker: MiniWorker) -> None:
+    add, total, _ = parts(app)
+    result = (add.s(1) | add.s(2)).apply_async()
+    result.parent.revoke()
+    worker.drain()
+    with pytest.raises(TaskError, match="was revoked or has expired, and only what failed is run again"):
+        result.retry_failed(timeout=1)
+    for here in (add.s("x", 1).apply(), group([add.s(1), add.s("x", 1)]).apply(), chord([add.s(1)], total.s()).apply()):
+        with pytest.raises(NotSupportedError, match="called here"):
+            here.retry_failed()
 
 
 def test_what_was_to_run_until_a_time_that_is_over_is_not_sent_again(app: Any, worker: MiniWorker) -> None:

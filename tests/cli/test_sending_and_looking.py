@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -54,6 +56,15 @@ def test_the_failure_of_a_task_is_status_1_and_its_traceback_is_there_on_request
     assert traced.stdout.startswith("Traceback (most recent call last):")
 
 
+CHORD = """
+from proj import add
+from umbel import chord
+sent = chord([add.s(1, 1)])(add.app.signature("proj.add", args=([0],)))
+sent.get(timeout=20)
+print(sent.parent.results[0].id, sent.id)
+"""
+
+
 def test_the_workflow_of_a_task_is_drawn(project: Project) -> None:
     source = (project.folder / "proj.py").read_text()
     project.write("proj.py", source + "\n@app.task\ndef first(x):\n    add.delay(x, 1)\n    return x\n")
@@ -63,6 +74,11 @@ def test_the_workflow_of_a_task_is_drawn(project: Project) -> None:
         drawn = project.run("graph", task_id).stdout.splitlines()
         child = drawn[1].split()[1]
         project.run("result", child, "--wait", "15")
+        sent = subprocess.run(
+            [sys.executable, "-c", CHORD], cwd=project.folder, capture_output=True, text=True, check=True
+        )
+        member, body = sent.stdout.split()
+    assert project.run("graph", body).stdout.splitlines() == [f"{member} SUCCESS", f"└─ {body} SUCCESS"]
     assert drawn[0] == f"{task_id} SUCCESS"
     assert project.run("graph", child).stdout.splitlines() == [drawn[0], f"└─ {child} SUCCESS"]
     assert project.run("graph", child, "--below").stdout == f"{child} SUCCESS\n"

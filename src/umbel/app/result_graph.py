@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 from umbel.core.errors import IncompleteStream
 
-__all__ = ["ResultGraph", "build_graph", "collect", "is_set", "iterdeps", "leaf_of", "root_of", "unfinished"]
+__all__ = ["ResultGraph", "build_graph", "collect", "graph_from_root", "is_set", "iterdeps", "leaf_of", "unfinished"]
 
 _COLOURS = {"SUCCESS": "palegreen", "FAILURE": "lightcoral", "REVOKED": "lightgrey", "STARTED": "khaki"}
 
@@ -32,7 +33,7 @@ def iterdeps(result: Any, intermediate: bool = False, seen: set[Any] | None = No
         seen.add(node.id)
         if not node.ready():
             if not intermediate:
-                raise IncompleteStream
+                raise IncompleteStream(f"{node.id} has not ended: wait for it, or ask with intermediate=True")
             if not is_set(node):
                 continue
         waiting.extend((node, child) for child in node.children or ())
@@ -175,16 +176,23 @@ def _add_above(graph: ResultGraph, result: Any, parent: Any, traced: set[Any]) -
     return True
 
 
-def root_of(result: Any) -> Any:
-    """Return the result of the task that a workflow began with, as far as the stored states tell it."""
+def graph_from_root(result: Any) -> ResultGraph:
+    """Return the graph from the task on that a workflow began with, down to a result whose parents are only stored."""
+    line = [result]
     seen = {result.id}
-    while not is_set(result):
-        above = result._read().get("parent_id")
-        if not above or above in seen:
+    while above := line[-1]._read().get("parent_id"):
+        if above in seen:
             break
         seen.add(above)
-        result = type(result)(above, app=result.app)
-    return result
+        line.append(type(result)(above, app=result.app))
+    graph = build_graph(line[-1], intermediate=True)
+    # The body of a chord is nobody's child: it says itself which member it came from.
+    for one, parent in reversed(list(pairwise(line))):
+        if one not in graph:
+            graph.add(one, parent)
+            for source, sent in build_graph(one, intermediate=True).edges():
+                graph.add(sent, source)
+    return graph
 
 
 def unfinished(result: Any) -> list[str]:

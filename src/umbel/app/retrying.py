@@ -40,12 +40,17 @@ def retry_failed(result: Any, timeout: float = 10.0) -> list[str]:
 
     See `AsyncResult.retry_failed`.
     """
+    nodes = [node for node in build_graph(result, intermediate=True) if not is_set(node)]
+    if any(node.app is None for node in nodes):
+        raise NotSupportedError(
+            "tasks that were called here (apply, task_always_eager) have no message: call them again"
+        )
     app = result.app
     if app.store is None or app.engine.replies is not None:
         raise NotSupportedError(
             "retry_failed() needs a store that keeps results: set result_backend to Redis or SQLite"
         )
-    found = _look(app, result, time.monotonic() + timeout)
+    found = _look(app, [node.id for node in nodes], time.monotonic() + timeout)
     reopened = {group: _staying(app, group, found) for group in found.groups}
     keeping.begin(app, found.tasks)
     for group, parts in reopened.items():
@@ -75,9 +80,8 @@ def _batches(items: list[Any]) -> Iterator[list[Any]]:
 # --- what failed ------------------------------------------------------------------------------------------
 
 
-def _look(app: Any, result: Any, deadline: float) -> _Found:
+def _look(app: Any, ids: list[str], deadline: float) -> _Found:
     """Find what failed; waits until those who were to follow have heard of it. Raises TaskError."""
-    ids = [node.id for node in build_graph(result, intermediate=True) if not is_set(node)]
     while True:
         found, trouble = _found(app, ids)
         if not trouble:
@@ -167,6 +171,9 @@ def _have_ended(app: Any, ids: Collection[str]) -> bool:
 def _nothing(app: Any, ids: list[str]) -> str:
     found = _states(app, ids)
     failed = [one for one in ids if found.get(one) == states.FAILURE]
+    revoked = [one for one in ids if found.get(one) == states.REVOKED]
+    if revoked:
+        return f"{revoked[0]} was revoked or has expired, and only what failed is run again: send the workflow anew"
     if not failed:
         return "nothing of this workflow has failed, as far as this result knows it: ask the one that sending it gave"
     return (

@@ -22,7 +22,7 @@ def graph(state: State, /, *, task_id: str, dot: bool, below: bool) -> int:
     Steps that have not been sent yet are not in the picture. Exit status 1 where nothing is known of the id.
     """
     from umbel.app.result import GroupResult
-    from umbel.app.result_graph import root_of
+    from umbel.app.result_graph import graph_from_root
 
     found = GroupResult.restore(task_id, app=state.app)
     if found is not None:
@@ -32,7 +32,7 @@ def graph(state: State, /, *, task_id: str, dot: bool, below: bool) -> int:
         if not task.exists() and str(task.lifecycle) == "unknown":
             state.error(printable(f"nothing is known of the task {task_id}: its result may have expired"))
             return EX_FAILURE
-        drawn = (task if below else root_of(task)).graph
+        drawn = task.graph if below else graph_from_root(task)
     for line in drawn("dot" if dot else "text").splitlines():
         state.echo(printable(line))
     return 0
