@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
 import time
 from typing import Any
@@ -234,57 +233,3 @@ def test_where_redis_is_full_large_messages_are_leased_all_the_same(redis_instal
         assert ids(got) == ["a", "b"]
         assert end(engine, got) == []
         engine.close()
-
-
-# --- on their way while the caller deals with others ---------------------------------------------------------------
-
-AHEAD = ME._replace(limit=1000, again=True, encoded=True)
-
-
-def test_the_next_large_messages_are_on_their_way_and_come_with_the_next_call(engine: Engine, raw: Any) -> None:
-    assert engine.broker is not None
-    warm(engine)
-    publish(engine, *[large(f"{n}") for n in range(100)])
-    got = engine.broker.lease(AHEAD, time.time())
-    assert 0 < len(got) < 50
-    assert len(raw.keys("umbel.large.*")) > len(got)
-    while some := engine.broker.lease(AHEAD, time.time()):
-        got += some
-    assert ids(got) == [f"{n}" for n in range(100)]
-    assert len({one.tag.number for one in got}) == 100
-    assert end(engine, got) == []
-    assert raw.keys("umbel.large.*") + raw.keys("umbel.held.*") == []
-
-
-def test_whoever_wants_nothing_more_is_given_what_was_on_its_way(engine: Engine, raw: Any) -> None:
-    assert engine.broker is not None
-    warm(engine)
-    publish(engine, *[large(f"{n}") for n in range(100)], message("small"))
-    got = engine.broker.lease(AHEAD, time.time())
-    got += engine.broker.lease(AHEAD._replace(limit=0), time.time())
-    assert engine.broker.lease(AHEAD._replace(limit=0), time.time()) == []
-    assert len(raw.keys("umbel.large.*")) == len(got) < 100
-    got += engine.broker.lease(AHEAD._replace(limit=5), time.time())
-    while some := lease(engine):
-        got += some
-    assert ids(got) == [*(f"{n}" for n in range(100)), "small"]
-
-
-@pytest.mark.parametrize("cut", [0, 200, 50_000, 3_000_000])
-def test_large_messages_that_were_lost_on_their_way_are_returned_by_the_next_call(
-    engine: Engine, proxy: Proxy, raw: Any, cut: int
-) -> None:
-    assert engine.broker is not None
-    warm(engine)
-    publish(engine, *[large(f"{n}") for n in range(100)])
-    got = engine.broker.lease(AHEAD, time.time())
-    proxy.cut_after(cut)
-    with contextlib.suppress(OperationalError):
-        while some := engine.broker.lease(AHEAD, time.time()):
-            got += some
-    proxy.restore()
-    while some := engine.broker.lease(AHEAD, time.time()):
-        got += some
-    assert sorted(ids(got), key=int) == [f"{n}" for n in range(100)]
-    assert end(engine, got) == []
-    assert raw.keys("umbel.large.*") + raw.keys("umbel.held.*") == []

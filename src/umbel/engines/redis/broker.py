@@ -71,10 +71,10 @@ class RedisBroker:
         place = self._places.of(lease.owner)
         taken = self._leasing.arrived(lease, now, place)
         if not taken:
-            taken = self._take(lease, now, wait, place)
+            taken = self._take(lease._replace(limit=self._leasing.at_first(lease)), now, wait, place)
         elif lease.limit <= 0:
             self._stop_waiting(lease, now, place)
-        if self._leasing.goes_ahead(lease, len(taken)):
+        if self._leasing.goes_ahead(lease, len(taken), place):
             with contextlib.suppress(OperationalError):
                 rest = lease._replace(limit=lease.limit - len(taken))
                 taken += self._leasing.take(rest, now, place, ahead=True)

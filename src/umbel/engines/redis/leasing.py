@@ -16,11 +16,11 @@ from umbel.core.head import Quarantined
 from umbel.core.message import Delivery
 from umbel.core.queues import COPY_UNUSED
 from umbel.engine.seam import Lease
+from umbel.engines.redis.ahead import Ahead, Answer
 from umbel.engines.redis.connection import Client
 from umbel.engines.redis.dead import letter_of_raw
 from umbel.engines.redis.envelopes import Tag, deliver
 from umbel.engines.redis.keys import Keys
-from umbel.engines.redis.moving import Move, Moving
 from umbel.engines.redis.now import server_now
 from umbel.engines.redis.scripts import COMMIT, EXTEND, LEASE, RECOVER, SCHEDULED, START
 from umbel.engines.redis.store import Revocations
@@ -32,6 +32,8 @@ __all__ = ["Leasing"]
 _MOST = 1000
 #: A message of so many bytes is a large one; how many and how many bytes of such ones are taken at once.
 _LARGE, _MOST_LARGE, _MOST_LARGE_BYTES = 32_768, 64, 2_097_152
+#: From so many messages on others are on their way while a caller deals with them.
+_MANY = 32
 #: How long an owner that holds nothing is remembered after its lease has lapsed (seconds).
 _KEEP = LONGEST_BLOCK + 570.0
 #: When a message that is left to others comes back (seconds).
@@ -79,9 +81,9 @@ class Leasing:
         self._turn = 0
         #: How many messages to take as large ones, by what came last; 0: none.
         self._large = 0
-        self._moving = Moving(client, keys)
+        self._ahead_of = Ahead(client, keys)
         #: Owner → the number of a call whose messages are on their way, and what waits for them.
-        self._ahead: dict[str, tuple[str, Move]] = {}
+        self._ahead: dict[str, tuple[str, Answer]] = {}
         self._pid = os.getpid()
         #: Owner → (its queues, until when they are known at the server).
         self._registered: dict[str, tuple[tuple[str, ...], float]] = {}
@@ -95,24 +97,32 @@ class Leasing:
         """Take what is ready, and note until when nothing else is.
 
         With `keep` the connections that wait go on doing so, and only the lists of the others are looked at. With
-        `ahead` large messages are left on their way, for `arrived`.
+        `ahead` they are left on their way, for `arrived`.
         """
         number, again = self._calls["lease"].begin(lease.owner)
         place.quiet_until = 0.0
         try:
+            if ahead and not self._large and again == "0":
+                args = self._arguments(lease, now, place.staged, number, again)
+                self._ahead[lease.owner] = (number, self._ahead_of.ask(LEASE, self._both, args))
+                return []
             answer = self._ask(lease, now, place, number, again, keep=keep and again == "0")
             if answer[3] == 2:
-                move = self._moving.begin(lease.owner, number, answer)
+                move = self._ahead_of.move(lease.owner, number, answer)
                 if ahead:
                     self._ahead[lease.owner] = (number, move)
                     return []
                 answer = self._moved(move)
-            self._revocations.saw(bool(answer[4]))
-            server, taken = float(answer[0]), self._deliveries(answer, lease.encoded)
-            deliveries = self._sift(lease, taken, now, server)
+            return self._taken(lease, now, place, number, answer)
         except OperationalError:
             self._failed(lease, number, place)
             raise
+
+    def _taken(self, lease: Lease, now: float, place: Place, number: str, answer: Any) -> list[Delivery]:
+        """Return the messages of an answer."""
+        self._revocations.saw(bool(answer[4]))
+        server, taken = float(answer[0]), self._deliveries(answer, lease.encoded)
+        deliveries = self._sift(lease, taken, now, server)
         self._calls["lease"].ended(lease.owner)
         # Was some of it put away, what is due next is known after another look.
         if answer[5] and len(deliveries) == len(taken):
@@ -134,9 +144,15 @@ class Leasing:
         self._registered.pop(lease.owner, None)
         place.drop()
 
-    def goes_ahead(self, lease: Lease, taken: int) -> bool:
+    def at_first(self, lease: Lease) -> int:
+        """Return how many messages to take before others are on their way."""
+        return lease.limit // 2 if lease.again and lease.encoded and lease.limit >= 2 * _MANY else lease.limit
+
+    def goes_ahead(self, lease: Lease, taken: int, place: Place) -> bool:
         """Tell whether it pays to have the next messages on their way while the caller deals with so many."""
-        return 0 < self._large <= taken < lease.limit and lease.again and lease.encoded
+        if not (lease.again and lease.encoded and 0 < taken < lease.limit):
+            return False
+        return taken >= self._large if self._large else taken >= _MANY and not place.quiet_until and not place.armed
 
     def arrived(self, lease: Lease, now: float, place: Place) -> list[Delivery]:
         """Return the messages that were on their way to this owner."""
@@ -145,14 +161,14 @@ class Leasing:
             return []
         try:
             answer = self._moved(move)
-            deliveries = self._sift(lease, self._deliveries(answer, lease.encoded), now, float(answer[0]))
+            if answer[3] == 2:
+                answer = self._moved(self._ahead_of.move(lease.owner, number, answer))
+            return self._taken(lease, now, place, number, answer)
         except OperationalError:
             self._failed(lease, number, place)
             raise
-        self._calls["lease"].ended(lease.owner)
-        return deliveries
 
-    def _moved(self, move: Move) -> Any:
+    def _moved(self, move: Answer) -> Any:
         answer = move()
         if not answer[2]:
             # Scripts may still take some.
@@ -294,7 +310,7 @@ class Leasing:
 
     def leave(self) -> None:
         """Say that the owners of this process read no queue any more: delays are left to other workers from now on."""
-        self._moving.close()
+        self._ahead_of.close()
         registered, self._registered = self._registered, {}
         commands = [
             ("ZREM", self._keys.key(b"umbel.consumers." + queue.encode()), owner)

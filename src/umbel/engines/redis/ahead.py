@@ -1,28 +1,45 @@
-"""Large messages are leased past Redis' scripts: what Redis hands to Lua is copied several times."""
+"""Leases that are on their way while their owner deals with others, over connections of their own.
+
+Large messages go past Redis' scripts: what Redis hands to Lua is copied several times.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from umbel.engines.redis.connection import Client
+from umbel.engines.redis.connection import Client, Script
 from umbel.engines.redis.keys import Keys
 from umbel.engines.redis.scripts import CLAIM
 
-__all__ = ["Move", "Moving"]
+__all__ = ["Ahead", "Answer"]
 
-#: Waits for messages that are on their way; returns what the lease script answers where it has taken some itself.
-Move = Callable[[], list[Any]]
+#: Waits for what is on its way; returns what the lease script answers.
+Answer = Callable[[], Any]
 
 
-class Moving:
-    """The way of large messages, over connections of its own: others go on meanwhile."""
+class Ahead:
+    """Calls whose answers are waited for later."""
 
     def __init__(self, client: Client, keys: Keys) -> None:
         self._client = Client(client.location)
         self._keys = keys
 
-    def begin(self, owner: str, call: str, answer: Any) -> Move:
+    def ask(self, script: Script, keys: Sequence[Any], args: Sequence[Any]) -> Answer:
+        """Run a script."""
+        replies = self._client.begin([script.command(keys, args)])
+
+        def finish() -> Any:
+            (answer,) = replies()
+            if getattr(answer, "code", "") == "NOSCRIPT":
+                return self._client.script(script, keys, args)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        return finish
+
+    def move(self, owner: str, call: str, answer: Any) -> Answer:
         """Move the messages that the lease script has numbered, and claim them in the same step."""
         server, _, (name, text, count), _, revoked, _ = answer
         first = int(text)
