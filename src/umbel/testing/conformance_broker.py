@@ -294,6 +294,10 @@ class LookSuite(Suite):
             return
         assert broker.depth(["q", "empty"], now) == {"q": Depth(1, 1, 1), "empty": Depth()}
         assert broker.depth([], now)["other"] == Depth(ready=1)
+        # Also a queue that nobody has declared, and that has had nothing but what waits for its time.
+        broker.publish([message("alone", "not asked for", due=now + 9)], now)
+        alone = broker.depth([], now)["not asked for"]
+        assert alone.ready + alone.scheduled == 1
         assert broker.depth(["q"], now + 9)["q"] == Depth(2, 0, 1)
         if engine.caps.find:
             assert broker.find(["leased", "waits", "later", "unknown"], now) == {

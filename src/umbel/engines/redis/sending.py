@@ -252,6 +252,11 @@ class Sending:
             for item in chunk:
                 args += (item.list, item.queue, item.raw, repr(item.due) if item.due else "")
             self._client.script(PUBLISH, [self._keys.prefix], args)
+        fresh = {item.queue for item in addressed if (item.queue, 0) not in self._lists}
+        if fresh:
+            self._client.call("SADD", self._keys.key(b"umbel.queues"), *sorted(fresh))
+        for queue in fresh:
+            self._keep_list((queue, 0), self._keys.list_of(queue))
         return []
 
 
