@@ -212,7 +212,7 @@ class Lab:
             "LAB_URL": self.url,
             "LAB_JOURNAL": str(self.journal.path),
             "LAB_SETTINGS": json.dumps({**self.settings, **(settings or {})}),
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")]),
             "PYTHONFAULTHANDLER": "1",
             **more,
         }

@@ -78,7 +78,11 @@ class Launcher:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "tests.process.launcher", str(other.fileno())],
                 cwd=ROOT,
-                env={**os.environ, "PYTHONFAULTHANDLER": "1", "PYTHONPATH": str(ROOT)},
+                env={
+                    **os.environ,
+                    "PYTHONFAULTHANDLER": "1",
+                    "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")]),
+                },
                 pass_fds=[other.fileno()],
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,

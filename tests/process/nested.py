@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -94,12 +94,6 @@ class Expr:
         for part in (*self.parts, *self.links):
             yield from part.nodes()
 
-    def is_many(self) -> bool:
-        """Tell whether what follows it gets a list: it is a group, or ends in one."""
-        if self.kind in ("chain", "chord"):
-            return self.parts[-1].is_many()
-        return self.kind == "group"
-
 
 @dataclass
 class Plan:
@@ -114,28 +108,48 @@ class Plan:
     failed: set[str] = field(default_factory=set)
 
 
-def evaluate(expr: Expr, plan: Plan, inputs: tuple[Any, ...] = (), after: frozenset[str] = frozenset()) -> list[str]:
+#: The labels of the leaves of an expression: of one task, or of those of a group.
+Leaves = str | list["Leaves"]
+
+
+def evaluate(expr: Expr, plan: Plan, inputs: tuple[Any, ...] = (), after: frozenset[str] = frozenset()) -> Leaves:
     """Work the expression out in plain Python; return the labels of the leaves, whose values are its value."""
     if expr.kind == "node":
-        return [_node(expr, plan, inputs, after)]
+        return _node(expr, plan, inputs, after)
     if expr.kind == "group":
-        return [leaf for part in expr.parts for leaf in evaluate(part, plan, inputs, after)]
+        return _members(expr.parts, plan, inputs, after)
     if expr.kind == "chain":
-        leaves: list[str] = []
+        leaves: Leaves = []
         for number, part in enumerate(expr.parts):
             if number:
-                many = expr.parts[number - 1].is_many()
-                got = [plan.values[leaf] for leaf in leaves]
-                inputs, after = ((got,) if many else tuple(got)), frozenset(leaves)
+                inputs, after = (_values(leaves, plan),), frozenset(flat(leaves))
             leaves = evaluate(part, plan, inputs, after)
         return leaves
     *header, body = expr.parts
-    leaves = [leaf for part in header for leaf in evaluate(part, plan, inputs, after)]
+    members = _members(header, plan, inputs, after)
     # What is let in later comes behind all others.
     for part in header:
         if part.manner == "adds":
-            leaves += evaluate(Expr("node", label=f"{part.label}.x"), plan, (), after)
-    return evaluate(body, plan, ([plan.values[leaf] for leaf in leaves],), frozenset(leaves))
+            members.append(evaluate(Expr("node", label=f"{part.label}.x"), plan, (), after))
+    return evaluate(body, plan, (_values(members, plan),), frozenset(flat(members)))
+
+
+def _members(parts: Sequence[Expr], plan: Plan, inputs: tuple[Any, ...], after: frozenset[str]) -> list[Leaves]:
+    """Return the leaves of each member; those of a group among them are members too, those of what ends in one not."""
+    found: list[Leaves] = []
+    for part in parts:
+        leaves = evaluate(part, plan, inputs, after)
+        found += leaves if part.kind == "group" else [leaves]
+    return found
+
+
+def _values(leaves: Leaves, plan: Plan) -> Any:
+    return plan.values[leaves] if isinstance(leaves, str) else [_values(leaf, plan) for leaf in leaves]
+
+
+def flat(nested: Any) -> list[Any]:
+    """Return what is in nested lists as one list."""
+    return [each for inner in nested for each in flat(inner)] if isinstance(nested, list) else [nested]
 
 
 def _node(expr: Expr, plan: Plan, inputs: tuple[Any, ...], after: frozenset[str]) -> str:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.process.checker import Final, Rules
 from tests.process.lab import Lab, Worker, wait
-from tests.process.nested import NODES, Expr, Maker, Plan, define, evaluate, signature
+from tests.process.nested import NODES, Expr, Maker, Plan, define, evaluate, flat, signature
 from tests.process.nested_check import Account, check
 from tests.worker.session_kit import Session, make_app
 from umbel.app.ids import new_id
@@ -188,11 +188,6 @@ def test_workflows_outlive_their_rabbitmq_and_their_workers(own_rabbit_lab: Lab)
     assert trial.run(COUNT, broker_kills=1).hit
 
 
-def flat(value: Any) -> list[Any]:
-    """Return a value of nested lists as one list."""
-    return [each for inner in value for each in flat(inner)] if isinstance(value, list) else [value]
-
-
 def test_workflows_have_the_same_values_in_the_caller(lab: Lab) -> None:
     define(lab.app)
     maker = Maker(lab.seed, longest=0.0)
@@ -200,7 +195,7 @@ def test_workflows_have_the_same_values_in_the_caller(lab: Lab) -> None:
         expr, plan = maker.workflow(3, 40), Plan()
         leaves = evaluate(expr, plan)
         result = signature(lab.app, expr, NODES[True], None, {}).apply()
-        assert flat(result.get()) == [plan.values[leaf] for leaf in leaves]
+        assert flat(result.get()) == [plan.values[leaf] for leaf in flat(leaves)]
 
 
 def test_workflows_have_the_same_values_in_one_process(lab: Lab) -> None:

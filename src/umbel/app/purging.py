@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Collection
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -12,7 +13,7 @@ from umbel.app.conclusions import Consequences, consequences
 from umbel.app.flow_queue import flow_queue_name
 from umbel.app.records import record_of
 from umbel.core import states
-from umbel.core.errors import NotSupportedError, TaskRevokedError
+from umbel.core.errors import NotSupportedError, OperationalError, TaskRevokedError
 from umbel.core.head_reader import reply_to_of
 from umbel.core.message import Delivery, Settlement
 from umbel.engine.seam import Lease
@@ -22,6 +23,9 @@ __all__ = ["purge", "purged_queues"]
 
 #: Messages of one step, how long they are held for it, and how long to wait for a broker that is asked (seconds).
 _STEP, _HELD, _WAIT = 1000, 60.0, 0.2
+#: How often in a row a broker that sends messages by itself may bring nothing: of what it says that it has, and of what
+#: may be on its way.
+_PATIENCE, _ON_THE_WAY = 50, 5
 _NOTHING = Consequences()
 
 
@@ -40,20 +44,43 @@ def purge(app: Any, queues: Collection[str]) -> int:
     flow = flow_queue_name(app)
     if flow in queues:
         raise NotSupportedError(f"the queue {flow} drives workflows and is not to be purged: name those of your tasks")
-    broker, owner = app.broker, f"purge:{uuid.uuid4().hex}"
-    lease = Lease(tuple(queues), owner, _STEP, _HELD)
-    count = 0
+    lease = Lease(tuple(queues), f"purge:{uuid.uuid4().hex}", _STEP, _HELD)
+    try:
+        return _purge(app, lease)
+    finally:
+        with suppress(OperationalError):
+            app.broker.extend(lease.owner, 0.0, time.time())
+
+
+def _purge(app: Any, lease: Lease) -> int:
+    broker, queues = app.broker, lease.queues
+    count = in_vain = 0
     for take in (partial(broker.lease, wait=_WAIT), broker.lease_scheduled):
         # No more than waits now, however fast more comes.
         most = _waiting(app, queues)
-        while most > 0 and (deliveries := take(lease, now := time.time())):
-            stale = commit(app.engine, app.engine, owner, [_end(app, one, now) for one in deliveries], now)
+        while most > 0:
+            now = time.time()
+            deliveries = take(lease, now)
+            if not deliveries:
+                in_vain += 1
+                if _is_all(app, queues, in_vain):
+                    break
+                continue
+            in_vain = 0
+            stale = commit(app.engine, app.engine, lease.owner, [_end(app, one, now) for one in deliveries], now)
             most -= len(deliveries)
             count += len(deliveries) - len(stale)
-    if not app.engine.caps.counts:
-        # Such a broker may give out late what it has.
+    if in_vain > _PATIENCE:
+        # It gives them to others only.
         count += broker.purge(list(queues))
     return count
+
+
+def _is_all(app: Any, queues: Collection[str], in_vain: int) -> bool:
+    """Tell whether nothing more is to be expected of a broker that has brought nothing so many times."""
+    if app.engine.caps.counts:
+        return True
+    return in_vain > _PATIENCE or (in_vain > _ON_THE_WAY and not _waiting(app, queues))
 
 
 def _waiting(app: Any, queues: Collection[str]) -> int:

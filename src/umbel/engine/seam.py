@@ -125,7 +125,10 @@ class Broker(Protocol):
         """
 
     def extend(self, owner: str, seconds: float, now: float) -> bool:
-        """Keep every lease of `owner` for `seconds` from now; False when they have been given to others."""
+        """Keep every lease of `owner` for `seconds` from now; False when they have been given to others.
+
+        With 0 seconds it leases no more: what it holds goes back, or to whoever recovers it.
+        """
 
     def settle(self, owner: str, settlements: Sequence[Settlement], now: float) -> list[Any]:
         """End leases (`record` and `publish` are somebody else's work); return the tags that were stale."""

@@ -114,8 +114,14 @@ class RabbitBroker(Sending):
         return stale
 
     def extend(self, owner: str, seconds: float, now: float) -> bool:
-        """True always: while the connection stands the leases do, and after a cut each one tells for itself."""
-        del owner, seconds, now
+        """True always: while the connection stands the leases do, and after a cut each one tells for itself.
+
+        With 0 seconds it is closed.
+        """
+        del now
+        consumer = self._consumers.pop(owner, None) if seconds <= 0 else None
+        if consumer is not None:
+            consumer.close()
         return True
 
     def recover(self, lease: Lease, now: float) -> list[Delivery]:
