@@ -168,6 +168,8 @@ def test_results_that_are_here_already_need_no_store() -> None:
     results: ResultSet[Any] = ResultSet([EagerResult("a", 1, "SUCCESS"), EagerResult("b", 2, "SUCCESS")])
     assert results.get() == [1, 2]
     assert (results.ready(), results.completed_count()) == (True, 2)
+    nested: ResultSet[Any] = ResultSet([results, EagerResult("c", 3, "SUCCESS"), EagerResult("d", None, "FAILURE")])
+    assert (nested.completed_count(), len(nested)) == (2, 3)
 
 
 def test_of_very_many_tasks_only_the_ids_are_kept(app: Any) -> None:

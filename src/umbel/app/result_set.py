@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any, Generic, NoReturn, TypeVar, overload
 
 from umbel.app.acting import Revocable
@@ -163,8 +164,10 @@ class ResultSet(Revocable, Generic[R]):
         return any(state == states.FAILURE for state in self._states())
 
     def completed_count(self) -> int:
-        """Count those that ended well."""
-        return sum(state == states.SUCCESS for state in self._states())
+        """Count those that ended well; a group within counts as one (Celery: the same)."""
+        found = iter(self._states())
+        sizes = (sum(1 for _ in one.leaves()) if isinstance(one, ResultSet) else 1 for one in self.results)
+        return sum(set(islice(found, size)) <= {states.SUCCESS} for size in sizes)
 
     def maybe_throw(self, callback: Callable[[str, Any], Any] | None = None, propagate: bool = True) -> None:
         """Raise the exception of the first that failed."""
