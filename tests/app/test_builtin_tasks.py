@@ -15,7 +15,7 @@ from umbel.core import errors
 from umbel.core.message import End
 
 CELERY = ["accumulate", "backend_cleanup", "chain", "chord", "chord_unlock", "chunks", "group", "map", "starmap"]
-OURS = ["umbel.fail", "umbel.fail_piece", "umbel.forget", "umbel.join", "umbel.resume"]
+OURS = ["umbel.fail", "umbel.fail_piece", "umbel.forget", "umbel.join", "umbel.resume", "umbel.unsent"]
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -393,17 +394,11 @@ def test_a_stub_that_was_sent_as_the_task_it_is_goes_on_with_its_piece(tmp_path:
     report = worker.runner.run(job_of(delivery))
     # What a Celery worker would do with the stub in its chain: send it.
     app.broker.settle("mini", [Settlement(delivery.tag, delivery.token)], time.time())
-    stub = _last_of_chain(delivery.body)
-    app.send_task(stub["task"], (111, *stub["args"]), **stub["options"])
+    stub, *before = json.loads(delivery.body)[2]["chain"]
+    assert stub["task"] == "umbel.resume"
+    value = sum(10**place for place in range(1 + len(before)))
+    app.send_task(stub["task"], (value, *stub["args"]), **stub["options"])
     assert report.end == End.DONE
     worker.drain()
     assert result.get(timeout=5) == 1111111111
     app.close()
-
-
-def _last_of_chain(body: bytes) -> Any:
-    import json
-
-    found = json.loads(body)[2]["chain"]
-    assert found[0]["task"] == "umbel.resume"
-    return found[0]

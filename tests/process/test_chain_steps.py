@@ -90,3 +90,15 @@ def test_a_step_that_its_executor_went_on_with_is_seen_and_terminated(redis_lab:
 def test_a_step_that_its_executor_went_on_with_keeps_to_its_time_limit(redis_lab: Lab) -> None:
     long, last = with_a_long_step(redis_lab, time_limit=0.5)
     assert {final.state for final in redis_lab.wait_states([long, last], 15).values()} == {"FAILURE"}
+
+
+def test_a_chain_of_longer_steps_lets_others_have_their_turn(redis_lab: Lab) -> None:
+    define(redis_lab.app)
+    node = redis_lab.app.tasks[NODES[True]]
+    last = chain(*(node.si(f"step{number}", 0.1, "plain") for number in range(40)), app=redis_lab.app).apply_async()
+    redis_lab.worker("-c", "1", "-Q", "celery,other", settings=SETTINGS)
+    redis_lab.wait_started("step1/0")
+    other = node.apply_async(("other", 0.0, "plain"), queue="other")
+    redis_lab.wait_states([last.id, other.id], 20)
+    begun = redis_lab.journal.ids("start")
+    assert begun.index("other/0") < begun.index("step35/0")

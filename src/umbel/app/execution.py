@@ -126,17 +126,28 @@ class Runner(Guard):
         self._reader = JobReader(self._accept, self._limits)
         self._on_start: Callable[[Call], None] = self._store_started
 
+    @property
+    def app(self) -> Any:
+        """The app whose jobs it runs."""
+        return self._app
+
     def is_async(self, task_name: str) -> bool:
         """Tell whether a task has to be run with `arun`."""
         task = self._tasks.get(task_name)
         return task is not None and traits_of(task).is_async
 
-    def run(self, job: Job) -> Report:
+    def prepare(self, job: Job) -> Call | None:
+        """Return the call of a job that `run` is soon asked for; None where that is to say what is wrong with it."""
+        task = self._tasks.get(job.task)
+        read = None if task is None else self._reader.read(job)
+        return None if read is None or isinstance(read, Quarantined) else self._call(job, *read, task)
+
+    def run(self, job: Job, prepared: Call | None = None) -> Report:
         """Run the job here; whatever goes wrong with it is in the report."""
         try:
             if job.verdict:
                 return self._conclude(job)
-            call = self._prepare(job)
+            call = self._prepare(job) if prepared is None else prepared
             return call if isinstance(call, Report) else running.run(call, self._report, self)
         except Exception as exc:  # noqa: BLE001 - one message must not end the executor
             return self._internal_error(job, exc)

@@ -17,9 +17,9 @@ from umbel.app.stepping import Origin, step_message
 from umbel.core.errors import NotSupportedError, OperationalError
 from umbel.core.flow.dooming import Doomed, doomed
 from umbel.core.flow.freezing import freeze
-from umbel.core.flow.late import Step, read_step, read_steps
+from umbel.core.flow.late import LateSteps, Step, read_step, read_steps
 from umbel.core.flow.shape import Kind, Sig, body_of, header_group, kind_of, list_of, tasks_of
-from umbel.core.flow.stubs import is_stub
+from umbel.core.flow.stubs import is_stub, stub_key
 from umbel.core.message import Message
 
 __all__ = ["Followers", "Source", "all_doomed", "follow", "follow_frozen", "full", "result_tuple"]
@@ -121,6 +121,16 @@ def _single(source: Source, signature: Sig, values: tuple[Any, ...], position: s
     return message
 
 
+def piece_after(request: Any) -> str:
+    """Return the key of the piece that a task's end will ask for, if its chain goes on there; else ""."""
+    chain = request._values.get("chain")
+    if type(chain) is not LateSteps or len(chain.steps) != 1 or _RESUME not in bytes(chain.steps[0]):
+        return ""
+    (stub,) = chain.read()
+    return stub_key(stub) if is_stub(stub) else ""
+
+
+_RESUME = b'"umbel.resume"'
 #: What Celery's canvas leaves among the options of a signature and a message does not carry.
 _FOREIGN = frozenset({"election"})
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from umbel.core.message import Delivery, Joined, Message, Part, Record, Settlement
 from umbel.engine.failpoints import failpoint
-from umbel.engine.seam import Atomic, Broker, Bus, Engine, FollowUps, Lease, Refusal, Store
+from umbel.engine.seam import Atomic, Broker, Bus, Engine, FollowUps, Gone, Lease, Pieces, Refusal, Store
 
 __all__ = ["instrument"]
 
@@ -192,11 +192,13 @@ class _FollowUps:
     def leased(self, settlement: Settlement) -> Delivery | None:
         return self._follow_ups.leased(settlement)
 
-    def go_on(self, owner: str, lane: str, ticket: int, settlement: Settlement, now: float) -> bool:
+    def go_on(
+        self, owner: str, lane: str, ticket: int, settlement: Settlement, now: float, pieces: Pieces | None = None
+    ) -> Gone:
         failpoint("settle.before")
-        held = self._follow_ups.go_on(owner, lane, ticket, settlement, now)
+        gone = self._follow_ups.go_on(owner, lane, ticket, settlement, now, pieces)
         failpoint("settle.after")
-        return held
+        return gone
 
     def pack_tag(self, tag: Any) -> bytes:
         return self._follow_ups.pack_tag(tag)

@@ -325,13 +325,36 @@ class Atomic(Protocol):
         """
 
 
+class Pieces(NamedTuple):
+    """What `FollowUps.go_on` does with pieces of workflows (`Store.put_plans`) on the way."""
+
+    #: Called while the call is on its way: does other work, and names a piece that is to be read too ("": none).
+    #: It must not raise, nor use the engine.
+    wanted: Callable[[], str]
+    #: Pieces that were read like this before and have been used for what is stored now: the store drops them at
+    #: `expires` (0: never).
+    used: Sequence[str] = ()
+    expires: float = 0.0
+
+
+class Gone(NamedTuple):
+    """What `FollowUps.go_on` says."""
+
+    #: The follow-up is leased.
+    held: bool
+    #: The piece that was wanted, unless the store has it no more.
+    piece: bytes | None = None
+
+
 class FollowUps(Protocol):
     """Commits an outcome and leases what follows from it in one step. Any process of the owner may do so."""
 
     def leased(self, settlement: Settlement) -> Delivery | None:
         """Return the only message that follows as `go_on` leases it; None where it has to go through its queue."""
 
-    def go_on(self, owner: str, lane: str, ticket: int, settlement: Settlement, now: float) -> bool:
+    def go_on(
+        self, owner: str, lane: str, ticket: int, settlement: Settlement, now: float, pieces: Pieces | None = None
+    ) -> Gone:
         """Do what `Atomic.commit` does; tell whether the follow-up is leased now, and started under `ticket`.
 
         It goes into its queue instead while others wait there or anything is revoked. Tickets of a lane grow. A call

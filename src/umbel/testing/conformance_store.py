@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from umbel.core.message import Depth, End, Settlement, Stage
-from umbel.engine.seam import Atomic, Bus, DeadLetters, Engine, FollowUps, Lease
+from umbel.engine.seam import Atomic, Bus, DeadLetters, Engine, FollowUps, Lease, Pieces
 from umbel.testing.conformance_parts import DEADLINE, NOW, Suite, done, eventually, ids, message, record, same
 
 
@@ -242,7 +242,7 @@ class AtomicSuite(Suite):
         follower = follow_ups.leased(settlement)
         assert follower is not None
         assert same(follower, message("next"))
-        assert follow_ups.go_on("me", "lane", 7, settlement, NOW)
+        assert follow_ups.go_on("me", "lane", 7, settlement, NOW).held
         assert self.store(engine).get(["a"], NOW)["a"].state == "SUCCESS"
         assert self.take(engine) == []
         assert broker.start("me", [(follower.tag, follower.token, 9)], NOW) == []
@@ -257,24 +257,39 @@ class AtomicSuite(Suite):
         broker.publish([message("a")], NOW)
         (got,) = self.take(engine)
         first = done(got, publish=(message("b"),))
-        assert [follow_ups.go_on("me", "lane", 7, first, NOW) for _ in range(2)] == [True, True]
+        assert [follow_ups.go_on("me", "lane", 7, first, NOW).held for _ in range(2)] == [True, True]
         follower = follow_ups.leased(first)
         assert follower is not None
         broker.publish([message("waits")], NOW)
         second = done(follower, publish=(message("c"),))
-        assert [follow_ups.go_on("me", "lane", 8, second, NOW) for _ in range(2)] == [False, False]
-        assert not follow_ups.go_on("me", "lane", 7, first, NOW)
+        assert [follow_ups.go_on("me", "lane", 8, second, NOW).held for _ in range(2)] == [False, False]
+        assert not follow_ups.go_on("me", "lane", 7, first, NOW).held
         assert ids(self.take(engine)) == ["waits", "c"]
         assert broker.depth(["q"], NOW)["q"].leased == 2
+
+    def test_who_goes_on_may_read_a_piece_in_the_same_call(self, engine: Engine) -> None:
+        follow_ups, store = self.follow_ups(engine), self.store(engine)
+        self.broker(engine).publish([message("a")], NOW)
+        (got,) = self.take(engine)
+        store.put_plans({"flow:1": b"one", "flow:2": b"two"}, NOW)
+        first = done(got, publish=(message("b"),))
+        gone = follow_ups.go_on("me", "lane", 7, first, NOW, Pieces(lambda: "flow:2"))
+        assert gone == (True, b"two")
+        follower = follow_ups.leased(first)
+        assert follower is not None
+        second = done(follower, publish=(message("c"),))
+        gone = follow_ups.go_on("me", "lane", 8, second, NOW, Pieces(lambda: "flow:3", ["flow:2"], time.time() - 1))
+        assert gone == (True, None)
+        assert store.take_plans(["flow:1", "flow:2"], time.time(), 0.0) == {"flow:1": b"one"}
 
     def test_what_a_dead_owner_went_on_with_is_known_as_started(self, engine: Engine) -> None:
         follow_ups = self.follow_ups(engine)
         self.broker(engine).publish([message("a")], NOW)
         (got,) = self.take(engine)
-        assert follow_ups.go_on("me", "lane", 7, done(got, publish=(message("next"),)), NOW)
+        assert follow_ups.go_on("me", "lane", 7, done(got, publish=(message("next"),)), NOW).held
         (heir,) = self.broker(engine).recover(Lease(("q",), "heir", 5, 30.0, dead=("me",)), NOW)
         assert (heir.id, heir.ticket, heir.former_owner) == ("next", 7, "me")
-        assert not follow_ups.go_on("me", "lane", 8, done(got, publish=(message("again"),)), NOW)
+        assert not follow_ups.go_on("me", "lane", 8, done(got, publish=(message("again"),)), NOW).held
         assert self.take(engine) == []
 
     def test_nobody_goes_on_past_others_that_wait_nor_with_what_may_be_revoked(self, engine: Engine) -> None:
@@ -282,10 +297,10 @@ class AtomicSuite(Suite):
         broker.publish([message("a"), message("b")], NOW)
         first, second = self.take(engine)
         broker.publish([message("waits")], NOW)
-        assert not follow_ups.go_on("me", "lane", 7, done(first, publish=(message("next"),)), NOW)
+        assert not follow_ups.go_on("me", "lane", 7, done(first, publish=(message("next"),)), NOW).held
         assert ids(self.take(engine)) == ["waits", "next"]
         self.store(engine).revoke([record("anything", "REVOKED")], NOW)
-        assert not follow_ups.go_on("me", "lane", 8, done(second, publish=(message("last"),)), NOW)
+        assert not follow_ups.go_on("me", "lane", 8, done(second, publish=(message("last"),)), NOW).held
         assert ids(self.take(engine)) == ["last"]
 
     def test_only_one_message_that_may_run_at_once_is_gone_on_with(self, engine: Engine) -> None:

@@ -155,7 +155,7 @@ class Launcher:
             ExecutorLimits(options.max_tasks_per_child, options.max_memory_per_child),
             options,
             None if progress.rings is None else progress.rings.writer(slot),
-            None if not goes_on(self.app, options) else NextSteps(self.app, options, progress.session, slot, place),
+            NextSteps(runner, options, progress.session, slot, place) if goes_on(self.app, options) else None,
             None if progress.bodies is None else progress.bodies.part(slot),
             store=None if progress.rings is None else results_apart(self.app.engine),
         )

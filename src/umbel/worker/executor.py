@@ -30,7 +30,7 @@ from umbel.engine.seam import Engine, Store
 from umbel.worker.frames import FrameReader, pack
 from umbel.worker.limits import hard_limit_of, soft_limit_of, unlimited
 from umbel.worker.loop import TaskLoop
-from umbel.worker.next_step import NextSteps
+from umbel.worker.next_step import Next, NextSteps
 from umbel.worker.options import WorkerOptions
 from umbel.worker.progress import Slot
 from umbel.worker.ring import RingWriter
@@ -107,6 +107,8 @@ class Executor:
         self._recall_wanted = False
         self._retiring = False
         self._done = 0
+        #: What it goes on with by itself, read already.
+        self._next: Next | None = None
         self._soft: float | None = None
         self._loop: TaskLoop | None = None
 
@@ -194,6 +196,8 @@ class Executor:
         if report.log:
             log_report(job, report)
         if not self._go_on(job, report):
+            if self.steps is not None:
+                self.steps.let_go()
             self._store(report)
             # At once, never with the next one: what a kill takes away is the running task and nothing before it.
             self._tell(report)
@@ -215,23 +219,26 @@ class Executor:
         step = self.steps.after(job, report)
         if step is None:
             return False
-        report.next = step.number
+        report.next = step.job.number
         if not self._append(report, self.ring):
             report.next = 0
             return False
         try:
-            following = self.steps.go_on(step)
+            self._next = self.steps.go_on(step)
         except OperationalError:
-            self._write(pack(Up(unsure=[step.number])))
+            self._write(pack(Up(unsure=[step.job.number])))
             return True
-        if following is None:
-            self._write(pack(Up(queued=[step.number])))
+        if self._next is None:
+            self._write(pack(Up(queued=[step.job.number])))
         else:
-            self._queue.append(following)
+            self._queue.append(step.job)
         return True
 
     def _plain(self, job: Job) -> Report:
-        return self.runner.conclude(job) if job.verdict else self.runner.run(job)
+        if job.verdict:
+            return self.runner.conclude(job)
+        following, self._next = self._next, None
+        return self.runner.run(job, following.call if following is not None and following.job is job else None)
 
     def _limited(self, job: Job, soft: float) -> Report:
         """Run with a timer that raises SoftTimeLimitExceeded in the task."""

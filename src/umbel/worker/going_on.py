@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable
 
 from umbel.app.execution import Job, Report
+from umbel.core.message import Delivery
 from umbel.engine.clock import Clock
 from umbel.engine.seam import FollowUps
 from umbel.worker.admission import Admitted
@@ -61,23 +62,26 @@ class GoingOn:
         steps = [report for report in reports if report.next]
         if not steps:
             return reports
-        for report in steps:
-            self._follow(member, report, tally)
+        ended = member.assigned.get(steps[0].number)
+        if ended is not None:
+            tally.add(ended, steps[0])
+            self._crew.advance(member, ended.number, self._reached(ended.delivery, steps, tally))
         return [report for report in reports if not report.next]
 
-    def _follow(self, member: Member, report: Report, tally: Tally) -> None:
-        ended = member.assigned.get(report.number)
-        if ended is None:
-            return
-        tally.add(ended, report)
-        settlement = settlement_of(ended.delivery, report)
-        delivery = self._follow_ups.leased(settlement)
-        assert delivery is not None
-        following = self._feeder.assigner.assigned(Admitted(delivery), report.next)
+    def _reached(self, delivery: Delivery, steps: list[Report], tally: Tally) -> Assigned:
+        """Return the job that an executor has come to; `delivery` is that of the first step's."""
+        for report in steps:
+            if report is not steps[0]:
+                tally.add_run(delivery.task, report.runtime)
+            settlement = settlement_of(delivery, report)
+            found = self._follow_ups.leased(settlement)
+            assert found is not None
+            delivery = found
+            if self._feeder.received is not None:
+                self._feeder.received(delivery)
+        following = self._feeder.assigner.assigned(Admitted(delivery), steps[-1].next)
         following.follows = settlement
-        self._crew.advance(member, report.number, following)
-        if self._feeder.received is not None:
-            self._feeder.received(delivery)
+        return following
 
     def catch_up(self, wake: Callable[[], None]) -> None:
         """Wait until what executors have said is known: who goes on by itself does not ring. For other threads."""
@@ -109,9 +113,9 @@ class GoingOn:
         lane, ticket = lane_of(member.index, member.pid), packed(assigned.number, member.index, assigned.early)
 
         def call() -> None:
-            held = self._follow_ups.go_on(self._owner, lane, ticket, settlement, self._clock.now())
+            gone = self._follow_ups.go_on(self._owner, lane, ticket, settlement, self._clock.now())
             self._asked.discard(member.index)
-            if held:
+            if gone.held:
                 self._feeder.give_back([again(assigned)])
             else:
                 self._feeder.room()

@@ -8,21 +8,26 @@ has other work, and after so many steps in a row.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import Any, NamedTuple
 
-from umbel.app.execution import Job, Report
+from umbel.app.canvas.publishing import ahead_of
+from umbel.app.execution import Job, Report, Runner
+from umbel.app.following import piece_after
+from umbel.app.running import Call
 from umbel.app.traits import traits_of
-from umbel.core.message import Delivery, End, Message, Settlement
+from umbel.core.errors import OperationalError
+from umbel.core.message import End, Message, Settlement
 from umbel.engine.clock import SYSTEM_CLOCK
-from umbel.engine.seam import FollowUps
+from umbel.engine.seam import FollowUps, Pieces
 from umbel.worker.first_contact import consumed
 from umbel.worker.options import WorkerOptions
 from umbel.worker.progress import Slot
 from umbel.worker.rates import RateLimits
 from umbel.worker.tickets import lane_of, packed
 
-#: Follow-ups in a row for which an executor is kept before others have a turn.
-MOST = 100
+#: Follow-ups in a row, and seconds, for which an executor is kept before others have a turn.
+MOST, _LONGEST = 100, 0.2
 #: Larger messages (bytes of head and body) take the ordinary way, which is made for them.
 _LARGEST = 16 * 1024
 
@@ -36,17 +41,26 @@ def goes_on(app: Any, options: WorkerOptions) -> bool:
 class Step(NamedTuple):
     """A job that an executor may go on with, and what has to be stored for it."""
 
-    number: int
+    job: Job
+    tag: Any
     settlement: Settlement
-    delivery: Delivery
     ticket: int
+
+
+class Next(NamedTuple):
+    """A job that an executor goes on with; its message has been read, unless something is wrong with it."""
+
+    job: Job
+    call: Call | None
 
 
 class NextSteps:
     """Goes on from one job to the next in one executor."""
 
-    def __init__(self, app: Any, options: WorkerOptions, owner: str, index: int, slot: Slot) -> None:
-        self._app = app
+    def __init__(self, runner: Runner, options: WorkerOptions, owner: str, index: int, slot: Slot) -> None:
+        app = self._app = runner.app
+        self._runner = runner
+        self._ahead = ahead_of(app)
         self._owner = owner
         self._index = index
         self._lane = lane_of(index, os.getpid())
@@ -59,14 +73,18 @@ class NextSteps:
         #: The number of the job that was given by the consumer, and the handle of the lease at hand.
         self._first = 0
         self._tag: Any = None
+        #: When that job began (monotonic time).
+        self._begun = 0.0
 
     def after(self, job: Job, report: Report) -> Step | None:
         """Return the step that may follow a job with this report; None where the consumer is to see to it."""
         if job.held:
-            self._first, self._tag = job.number, None
+            self._first, self._tag, self._begun = job.number, None, self._slot.since()
         if len(report.publish) != 1 or report.end != End.DONE or report.parts:
             return None
         if not self._first <= job.number < self._first + MOST or self._slot.allowed() != self._first:
+            return None
+        if SYSTEM_CLOCK.monotonic() - self._begun > _LONGEST:
             return None
         early = self._is_early(report.publish[0])
         if early is None:
@@ -77,22 +95,51 @@ class NextSteps:
         delivery = self._follow_ups.leased(settlement)
         if delivery is None:
             return None
-        number = job.number + 1
-        return Step(number, settlement, delivery, packed(number, self._index, early))
+        d, number = delivery, job.number + 1
+        following = Job(
+            number, d.id, d.task, d.queue, d.exchange, d.head, d.body, d.generation, d.crashes, d.token, d.priority
+        )
+        return Step(following, d.tag, settlement, packed(number, self._index, early))
 
-    def go_on(self, step: Step) -> Job | None:
+    def go_on(self, step: Step) -> Next | None:
         """Store the step; return the job that is held then, None where it has gone into its queue.
 
-        Raises OperationalError where that is not known.
+        Its message is read while that is on its way, and so is the piece of the workflow that comes after it. Raises
+        OperationalError where nobody knows.
         """
-        now = SYSTEM_CLOCK.now()
-        if not self._follow_ups.go_on(self._owner, self._lane, step.ticket, step.settlement, now):
+        call: Call | None = None
+        key = ""
+
+        def prepare() -> str:
+            nonlocal call, key
+            with suppress(Exception):
+                call = self._runner.prepare(step.job)
+                key = "" if call is None else piece_after(call.request)
+            return key
+
+        now, kept, ahead = SYSTEM_CLOCK.now(), self._app.conf.result_expires, self._ahead
+        used, ahead.used = ahead.used, []
+        ahead.pieces.clear()
+        pieces = Pieces(prepare, used, now + kept if kept else 0.0)
+        try:
+            gone = self._follow_ups.go_on(self._owner, self._lane, step.ticket, step.settlement, now, pieces)
+        except OperationalError:
+            ahead.used += used
+            raise
+        if not gone.held:
             return None
-        d = step.delivery
-        self._tag = d.tag
-        return Job(
-            step.number, d.id, d.task, d.queue, d.exchange, d.head, d.body, d.generation, d.crashes, d.token, d.priority
-        )
+        if gone.piece is not None:
+            ahead.pieces[key] = gone.piece
+        self._tag = step.tag
+        return Next(step.job, call)
+
+    def let_go(self) -> None:
+        """Let the store drop the pieces that were used for an outcome which goes the ordinary way."""
+        used, self._ahead.used = self._ahead.used, []
+        if used:
+            now, kept = SYSTEM_CLOCK.now(), self._app.conf.result_expires
+            with suppress(OperationalError):
+                self._app.store.take_plans(used, now, now + kept if kept else 0.0)
 
     def _is_early(self, message: Message) -> bool | None:
         """Tell whether a follow-up is acknowledged early; None if it is none that this executor may run at once."""

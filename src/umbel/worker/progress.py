@@ -124,6 +124,10 @@ class Slot:
         self._since[2] = time.monotonic()
         self._numbers[0] = number
 
+    def since(self) -> float:
+        """Return the monotonic time at which the last job began."""
+        return self._since[2]
+
     def finish(self, number: int) -> None:
         """Say that nothing runs any more up to `number` (executor)."""
         self._numbers[1] = number

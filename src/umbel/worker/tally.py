@@ -21,7 +21,11 @@ class Tally:
         if assigned.concluding:
             self._totals[task] = self._totals.get(task, 0) + 1
         else:
-            self._runs.setdefault(task, []).append(report.runtime)
+            self.add_run(task, report.runtime)
+
+    def add_run(self, task: str, seconds: float) -> None:
+        """Take in a run."""
+        self._runs.setdefault(task, []).append(seconds)
 
     def enter(self) -> None:
         """Count the runs, and learn from them how long such tasks take."""

@@ -127,8 +127,8 @@ def test_a_follow_up_that_was_gone_on_with_is_known_although_the_reply_was_lost(
     if revoked:
         store.revoke([record("anything", "REVOKED")], time.time())
     outcome = Settlement(first.tag, first.token, publish=(message("next"),))
-    reply_lost(proxy, lambda: follow_ups.go_on("me", "lane", 7, outcome, time.time()))
-    held = follow_ups.go_on("me", "lane", 7, outcome, time.time())
+    reply_lost(proxy, lambda: follow_ups.go_on("me", "lane", 7, outcome, time.time()).held)
+    held = follow_ups.go_on("me", "lane", 7, outcome, time.time()).held
     waiting = broker.lease(ME, time.time())
     assert (held, ids(waiting)) == ((False, ["next"]) if revoked else (True, []))
     follower = follow_ups.leased(outcome)

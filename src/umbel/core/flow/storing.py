@@ -32,7 +32,7 @@ from umbel.core.flow.stubs import is_stub, leaf_count, make_stub, stub_key, tell
 __all__ = ["is_stub", "shrink", "stub_key", "unpack", "unpack_steps"]
 
 #: Bytes of later steps that a message carries before the rest is stored.
-BLOCK = 1024
+BLOCK = 1200
 #: From so many bytes on it is looked how deeply steps are nested.
 _LONG = 4096
 #: Levels of lists and mappings that a message carries; consumers refuse more than 100.

@@ -7,8 +7,11 @@ from typing import Any
 import msgspec
 
 from umbel.core.message import Delivery, End, Settlement
+from umbel.engine.seam import Gone, Pieces
 from umbel.engines.redis.connection import Client
 from umbel.engines.redis.envelopes import Tag, pack
+from umbel.engines.redis.failures import RedisFailure
+from umbel.engines.redis.groups import let_go
 from umbel.engines.redis.keys import Keys
 from umbel.engines.redis.scripts import GO_ON
 from umbel.engines.redis.sending import Sending
@@ -25,6 +28,7 @@ class GoingOn:
     def __init__(self, client: Client, keys: Keys, sending: Sending) -> None:
         self._client = client
         self._prefixes = [keys.prefix, client.result_prefix]
+        self._pieces = client.result_prefix + b"umbel.piece."
         self._sending = sending
 
     def leased(self, settlement: Settlement) -> Delivery | None:
@@ -46,14 +50,27 @@ class GoingOn:
             token=1,
         )
 
-    def go_on(self, owner: str, lane: str, ticket: int, settlement: Settlement, now: float) -> bool:
+    def go_on(
+        self, owner: str, lane: str, ticket: int, settlement: Settlement, now: float, pieces: Pieces | None = None
+    ) -> Gone:
         """Commit the outcome, or hear how that was answered before; tell whether the follow-up is leased."""
         (message,), tag, record = settlement.publish, settlement.tag, settlement.record
         target = self._sending.list_of(message.queue, message.priority)
         stored = _NO_RECORD if record is None else record_words(record, now)
         words = (owner, lane, ticket, tag.list, tag.number, target, pack(message, now), *stored)
-        answer: bytes = self._client.script(GO_ON, self._prefixes, words)
-        return answer == b"held"
+        if pieces is None:
+            return Gone(self._client.script(GO_ON, self._prefixes, words) == b"held")
+        until = [let_go(self._pieces + key.encode(), pieces.expires) for key in pieces.used]
+        answers = self._client.begin([GO_ON.command(self._prefixes, words), *until])
+        key = pieces.wanted()
+        read = self._client.begin([("GET", self._pieces + key.encode())]) if key else None
+        answer = answers()[0]
+        piece = None if read is None else read()[0]
+        if isinstance(answer, RedisFailure):
+            if answer.code != "NOSCRIPT":
+                raise answer
+            answer = self._client.script(GO_ON, self._prefixes, words)
+        return Gone(answer == b"held", piece if isinstance(piece, bytes) else None)
 
     def pack_tag(self, tag: Any) -> bytes:
         """Return a tag as another process can read it."""

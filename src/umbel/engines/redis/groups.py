@@ -106,8 +106,7 @@ class Groups:
         taken: dict[str, bytes] = {}
         for batch in batched(keys, _CHUNK):
             names = [self._pieces + key.encode() for key in batch]
-            until = [("PEXPIREAT", name, math.ceil(expires * 1000)) if expires else ("PERSIST", name) for name in names]
-            found = self._all([("MGET", *names), *until])[0]
+            found = self._all([("MGET", *names), *(let_go(name, expires) for name in names)])[0]
             taken.update((key, piece) for key, piece in zip(batch, found, strict=True) if piece is not None)
         return taken
 
@@ -133,6 +132,11 @@ class Groups:
             if isinstance(answer, Exception):
                 raise answer
         return answers
+
+
+def let_go(name: bytes, expires: float) -> tuple[Any, ...]:
+    """Return the command by which a piece that has been read is dropped at `expires` (0: never)."""
+    return ("PEXPIREAT", name, math.ceil(expires * 1000)) if expires else ("PERSIST", name)
 
 
 def batched(items: Iterable[_T], most: int) -> Iterator[tuple[_T, ...]]:
