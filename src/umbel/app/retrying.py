@@ -177,8 +177,8 @@ def _nothing(app: Any, ids: list[str]) -> str:
     if not failed:
         return "nothing of this workflow has failed, as far as this result knows it: ask the one that sending it gave"
     return (
-        f"the message of {failed[0]} is not kept: it belongs to no workflow, was larger than result_max_bytes, or "
-        "result_expires is over; send the task again"
+        f"the message of {failed[0]} is not kept: it belongs to no workflow, or to one whose producer stopped while it "
+        "sent it, was larger than result_max_bytes, or result_expires is over; send it anew"
     )
 
 
