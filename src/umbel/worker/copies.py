@@ -19,8 +19,11 @@ def is_doubtful(delivery: Delivery) -> bool:
 
 
 def ended_before(store: Store | None, deliveries: Sequence[Delivery], now: float) -> set[str]:
-    """Return the ids of doubtful deliveries whose task has a final state: they must not run again."""
-    doubtful = [delivery.id for delivery in deliveries if is_doubtful(delivery)]
+    """Return the ids of those deliveries whose task has a final state: they must not run again.
+
+    Looked at are doubtful ones, and those whose process died: it may have stored its result before.
+    """
+    doubtful = [d.id for d in deliveries if is_doubtful(d) or (d.crashes and is_drawn(d.id))]
     if not doubtful or store is None:
         return set()
     return {id_ for id_, record in store.get(doubtful, now).items() if record.state in READY_STATES}
