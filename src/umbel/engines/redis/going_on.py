@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from umbel.core.message import Delivery, End, Settlement
+from umbel.core.message import Delivery, End, Message, Settlement
 from umbel.engine.seam import Gone, Pieces
 from umbel.engines.redis.connection import Client
 from umbel.engines.redis.envelopes import Tag, pack
@@ -30,6 +30,8 @@ class GoingOn:
         self._prefixes = [keys.prefix, client.result_prefix]
         self._pieces = client.result_prefix + b"umbel.piece."
         self._sending = sending
+        #: (queue, priority) → list; of the queues of this worker.
+        self._lists: dict[tuple[str, int], bytes] = {}
 
     def leased(self, settlement: Settlement) -> Delivery | None:
         """Return the only message that follows as it is leased: under the number of the lease that ends."""
@@ -46,7 +48,7 @@ class GoingOn:
             message.body,
             priority=message.priority,
             generation=message.generation,
-            tag=Tag(tag.number, self._sending.list_of(message.queue, message.priority), 1),
+            tag=Tag(tag.number, self._list_of(message), 1),
             token=1,
         )
 
@@ -55,7 +57,7 @@ class GoingOn:
     ) -> Gone:
         """Commit the outcome, or hear how that was answered before; tell whether the follow-up is leased."""
         (message,), tag, record = settlement.publish, settlement.tag, settlement.record
-        target = self._sending.list_of(message.queue, message.priority)
+        target = self._list_of(message)
         stored = _NO_RECORD if record is None else record_words(record, now)
         words = (owner, lane, ticket, tag.list, tag.number, target, pack(message, now), *stored)
         if pieces is None:
@@ -71,6 +73,13 @@ class GoingOn:
                 raise answer
             answer = self._client.script(GO_ON, self._prefixes, words)
         return Gone(answer == b"held", piece if isinstance(piece, bytes) else None)
+
+    def _list_of(self, message: Message) -> bytes:
+        key = (message.queue, message.priority)
+        found = self._lists.get(key)
+        if found is None:
+            found = self._lists[key] = self._sending.list_of(*key)
+        return found
 
     def pack_tag(self, tag: Any) -> bytes:
         """Return a tag as another process can read it."""
