@@ -7,6 +7,7 @@ import time
 import pytest
 
 from tests.process.lab import Lab, wait
+from umbel.app.ids import new_id
 from umbel.core.message import Record
 from umbel.engine.registry import open_engine
 from umbel.engine.seam import Lease
@@ -42,3 +43,24 @@ def test_an_id_that_somebody_chose_may_have_a_result_of_an_earlier_call(rabbit_l
     held_by_one_that_dies(lab, nightly)
     lab.worker("-c", "1")
     wait(lambda: lab.journal.ids("start") == [nightly], 20, "tonight's call to run")
+
+
+def test_what_follows_from_it_is_sent_although_an_executor_dies_at_that(rabbit_lab: Lab) -> None:
+    lab = rabbit_lab
+    child = new_id()
+    ended = lab.send("lab.work", 0.0, link=lab.app.tasks["lab.work"].si(0.0).set(task_id=child))
+    held_by_one_that_dies(lab, ended)
+    fired = lab.folder / "fired"
+    lab.worker(
+        "-c",
+        "1",
+        ready=False,
+        UMBEL_FAILPOINTS="run.before=kill",
+        UMBEL_FAILPOINTS_IN="executor",
+        UMBEL_FAILPOINTS_ONCE=str(fired),
+    )
+    lab.wait_states([child], 25)
+    assert fired.exists()
+    wait(lambda: lab.left() == 0, 10, "the queue to be empty")
+    assert lab.journal.ids("start") == [child]
+    assert lab.dead() == {}

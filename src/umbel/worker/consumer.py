@@ -304,6 +304,9 @@ class Consumer:
 
     def _judge(self, assigned: Assigned, how: str, back: list[Admitted]) -> None:
         delivery = assigned.delivery
+        if not self._cold and self.crew.looks_up_again(assigned):
+            back.append(again(assigned))
+            return
         if assigned.concluding or self._cold:
             self.settler.put([self._plain_end(assigned, how)])
             return

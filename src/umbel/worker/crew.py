@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -32,6 +32,8 @@ UNKNOWN_RUNTIME = 1.0
 _LUMP = 200
 #: What is added to a run's length for the work around it (seconds).
 _OVERHEAD = 2e-5
+#: How many executors may die while they look up what follows from one task.
+_TRIES = 5
 
 
 @dataclass(slots=True)
@@ -220,6 +222,8 @@ class Crew:
         self._lock = threading.Lock()
         #: Executors that must be killed, with the reason; the consumer's main loop sees to it.
         self.condemned: deque[tuple[Member, str]] = deque()
+        #: How often executors died while they looked up what follows from tasks that had ended, by id.
+        self._tried: Counter[str] = Counter()
 
     def join(self, member: Member) -> None:
         """Count a new executor in."""
@@ -234,6 +238,16 @@ class Crew:
             left = list(member.assigned.values())
             member.assigned.clear()
             return left
+
+    def looks_up_again(self, assigned: Assigned) -> bool:
+        """Tell whether what follows from a task that had ended is looked up again, when an executor died at that.
+
+        It calls no handler of the task, so that the task is not to blame; a few times all the same.
+        """
+        if assigned.concluding != "ended":
+            return False
+        self._tried[assigned.delivery.id] += 1
+        return self._tried[assigned.delivery.id] < _TRIES
 
     def condemn(self, member: Member, reason: str) -> None:
         """Say that an executor has to be killed."""
