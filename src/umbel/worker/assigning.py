@@ -82,8 +82,7 @@ def again(assigned: Assigned) -> Admitted:
 def job_of(assigned: Assigned) -> Job:
     """Return what is sent to the executor."""
     d = assigned.delivery
-    apart = assigned.place >= 0
-    return Job(
+    job = Job(
         assigned.number,
         d.id,
         d.task,
@@ -98,9 +97,10 @@ def job_of(assigned: Assigned) -> Job:
         assigned.concluding,
         assigned.verdict_text if assigned.concluding else "",
         d.body_encoding,
-        place=assigned.place if apart else 0,
-        size=len(d.body) if apart else 0,
     )
+    if assigned.place >= 0:
+        job.place, job.size = assigned.place, len(d.body)
+    return job
 
 
 def settlement_of(delivery: Delivery, report: Report) -> Settlement:

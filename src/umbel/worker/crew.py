@@ -9,6 +9,8 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
+import msgspec
+
 from umbel.app.execution import Job, Report
 from umbel.core.message import Delivery, Settlement
 from umbel.worker.admission import Admitted
@@ -36,8 +38,7 @@ _OVERHEAD = 2e-5
 _TRIES = 5
 
 
-@dataclass(slots=True)
-class Assigned:
+class Assigned(msgspec.Struct, gc=False):
     """A delivery that an executor has, and what is to be said about it if it does not come back."""
 
     delivery: Delivery

@@ -59,9 +59,12 @@ def test_the_next_messages_are_on_their_way_and_come_with_the_next_call(engine: 
     names = send(engine, kind)
     got = lease(engine)
     assert 0 < len(got) < len(names)
+    assert engine.broker is not None
+    assert engine.broker.start("me", [(one.tag, one.token, 1) for one in got], time.time()) == []
     assert more_than(raw, len(got))
     while some := lease(engine):
         assert len(some) <= ME.limit
+        assert engine.broker.start("me", [(one.tag, one.token, 1) for one in some], time.time()) == []
         got += some
     assert ids(got) == names
     assert len({one.tag.number for one in got}) == len(names)
@@ -72,7 +75,10 @@ def test_the_next_messages_are_on_their_way_and_come_with_the_next_call(engine: 
 @pytest.mark.parametrize("kind", KINDS)
 def test_whoever_wants_nothing_more_is_given_what_was_on_its_way(engine: Engine, raw: Any, kind: str) -> None:
     names = send(engine, kind)
-    got = lease(engine) + lease(engine, ME._replace(limit=0))
+    assert engine.broker is not None
+    got = lease(engine)
+    engine.broker.start("me", [], time.time())
+    got += lease(engine, ME._replace(limit=0))
     assert lease(engine, ME._replace(limit=0)) == []
     assert held(raw) == len(got) < len(names)
     end(engine, got, End.RELEASE)
@@ -101,8 +107,10 @@ def test_a_server_that_has_forgotten_its_scripts_is_sent_them_again(engine: Engi
 def test_what_was_lost_on_its_way_comes_with_the_next_call(
     engine: Engine, proxy: Proxy, raw: Any, kind: str, cut: int
 ) -> None:
+    assert engine.broker is not None
     names = send(engine, kind)
     got = lease(engine)
+    engine.broker.start("me", [], time.time())
     proxy.cut_after(cut)
     with contextlib.suppress(OperationalError):
         while some := lease(engine):

@@ -43,6 +43,8 @@ class RedisBroker:
         self._looking = Looking(client, keys)
         self._hearing = Hearing(client, keys, self._exchanges.fanouts)
         self._dead = Dead(client, keys, self._sending)
+        #: A lease of large messages that is to be on its way once those at hand are started: it keeps Redis busy.
+        self._later: tuple[Lease, float, Place] | None = None
 
     # --- in ------------------------------------------------------------------------------------------------
 
@@ -74,11 +76,18 @@ class RedisBroker:
             taken = self._take(lease._replace(limit=self._leasing.at_first(lease)), now, wait, place)
         elif lease.limit <= 0:
             self._stop_waiting(lease, now, place)
+        self._later = None
         if self._leasing.goes_ahead(lease, len(taken), place):
-            with contextlib.suppress(OperationalError):
-                rest = lease._replace(limit=lease.limit - len(taken))
-                taken += self._leasing.take(rest, now, place, ahead=True)
+            rest = lease._replace(limit=lease.limit - len(taken))
+            if self._leasing.moves_large:
+                self._later = (rest, now, place)
+            else:
+                self._go_ahead(rest, now, place)
         return taken
+
+    def _go_ahead(self, lease: Lease, now: float, place: Place) -> None:
+        with contextlib.suppress(OperationalError):
+            self._leasing.go_ahead(lease, now, place)
 
     def _take(self, lease: Lease, now: float, wait: float, place: Place) -> list[Delivery]:
         lists = [name for _, name in self._keys.lists_of(lease.queues)]
@@ -116,7 +125,11 @@ class RedisBroker:
     def start(self, owner: str, tickets: Sequence[tuple[Any, int, int]], now: float) -> list[Any]:
         """Write tickets; return the tags that the owner does not hold any more."""
         del now
-        return self._leasing.start(owner, tickets)
+        stale = self._leasing.start(owner, tickets)
+        if self._later is not None and self._later[0].owner == owner:
+            later, self._later = self._later, None
+            self._go_ahead(*later)
+        return stale
 
     def extend(self, owner: str, seconds: float, now: float) -> bool:
         """Keep the leases of `owner`; False, once, when messages have been taken from it."""

@@ -84,6 +84,8 @@ class Leasing:
         self._ahead_of = Ahead(client, keys)
         #: Owner → the number of a call whose messages are on their way, and what waits for them.
         self._ahead: dict[str, tuple[str, Answer]] = {}
+        #: Owner → messages that were to be on their way and came at once.
+        self._early: dict[str, list[Delivery]] = {}
         self._pid = os.getpid()
         #: Owner → (its queues, until when they are known at the server).
         self._registered: dict[str, tuple[tuple[str, ...], float]] = {}
@@ -144,6 +146,11 @@ class Leasing:
         self._registered.pop(lease.owner, None)
         place.drop()
 
+    @property
+    def moves_large(self) -> bool:
+        """Whether the next messages are expected to be large."""
+        return self._large > 0
+
     def at_first(self, lease: Lease) -> int:
         """Return how many messages to take before others are on their way."""
         return lease.limit // 2 if lease.again and lease.encoded and lease.limit >= 2 * _MANY else lease.limit
@@ -154,11 +161,17 @@ class Leasing:
             return False
         return taken >= self._large if self._large else taken >= _MANY and not place.quiet_until and not place.armed
 
+    def go_ahead(self, lease: Lease, now: float, place: Place) -> None:
+        """Have messages on their way, for `arrived`."""
+        taken = self.take(lease, now, place, ahead=True)
+        if taken:
+            self._early[lease.owner] = taken
+
     def arrived(self, lease: Lease, now: float, place: Place) -> list[Delivery]:
         """Return the messages that were on their way to this owner."""
         number, move = self._ahead.pop(lease.owner, ("", None))
         if move is None:
-            return []
+            return self._early.pop(lease.owner, [])
         try:
             answer = self._moved(move)
             if answer[3] == 2:

@@ -108,7 +108,9 @@ while n <= #ARGV do
 end
 in_chunks('HDEL', P .. 'umbel.notes.' .. owner, ended)
 if redis.call('EXISTS', has_large_key(owner)) == 1 then
-  for _, number in ipairs(ended) do redis.call('DEL', large_key(number)) end
+  local keys = {}
+  for place, number in ipairs(ended) do keys[place] = large_key(number) end
+  for first = 1, #keys, 1000 do redis.call('DEL', unpack(keys, first, math.min(first + 999, #keys))) end
 end
 if ARGV[2] ~= '' then
   redis.call('SET', P .. 'umbel.settled.' .. owner, ARGV[2] .. ' ' .. table.concat(stale, ' '), 'EX', 86400)
