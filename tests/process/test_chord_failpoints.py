@@ -82,7 +82,7 @@ def test_on_redis_the_body_runs_once(redis_lab: Lab, point: str, nth: int) -> No
 STREAMED = """
 from umbel import chord
 late, body = app.tasks["lab.work_late"], sys.argv[1]
-header = (late.s(0.0) for _ in range(3))
+header = (late.s(0.0) for _ in range(1001))
 chord(header, app=app)(app.tasks["lab.collect"].s().set(task_id=body))
 """
 
@@ -93,11 +93,11 @@ def test_a_client_that_dies_after_it_told_the_size_leaves_a_chord_that_ends(redi
     lab.worker("-c", "1", settings=LEASE)
     body = new_id()
     # The members have ended before the size is known, so that telling it completes the chord.
-    client = lab.python(STREAMED, body, UMBEL_FAILPOINTS=f"expect.before=sleep(2);{point}=kill")
-    out, _ = client.communicate(timeout=30)
+    client = lab.python(STREAMED, body, UMBEL_FAILPOINTS=f"expect.before=sleep(12);{point}=kill")
+    out, _ = client.communicate(timeout=60)
     assert client.returncode == -signal.SIGKILL, out
-    final = lab.wait_states([body], 40)[body]
-    assert (final.state, len(final.value)) == ("SUCCESS", 3)
+    final = lab.wait_states([body], 60)[body]
+    assert (final.state, len(final.value)) == ("SUCCESS", 1001)
     assert lab.journal.ids("start").count(body) == 1
 
 
