@@ -69,6 +69,24 @@ def test_a_broker_killed_and_started_again_under_load_loses_nothing(own_lab: Lab
     assert load.slowest < PUBLISH_LIMIT
 
 
+def test_early_tasks_that_run_while_their_broker_is_killed_and_started_again_run_once(own_lab: Lab) -> None:
+    server = server_of(own_lab)
+    workers = [own_lab.worker("-c", "1") for _ in range(2)]
+    running = own_lab.send_many("lab.work", 2, 3.0)
+    waiting = own_lab.send_many("lab.work", 6, 0.05)
+    for id in running:
+        own_lab.wait_started(id)
+    with own_lab.cut("killed"):
+        server.kill()
+        server.start()
+        finals = own_lab.wait_states([*running, *waiting], RECOVERY)
+    assert {final.state for final in finals.values()} == {"SUCCESS"}
+    starts = own_lab.journal.ids("start")
+    assert {id: starts.count(id) for id in finals} == dict.fromkeys(finals, 1)
+    assert own_lab.prove(Rules()).duplicated == 0
+    assert all(worker.process.poll() is None for worker in workers)
+
+
 def stop_and_start(server: Server) -> Callable[[], object]:
     server.stop()
     return server.start
