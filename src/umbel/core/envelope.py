@@ -137,15 +137,15 @@ def _unescaped(body: bytes) -> bytes | None:
     """The short way for text with a few escaped quotes; None where there are many, or other escapes."""
     if body[:1] != b'"' or body[-1:] != b'"':
         return None
-    start, pieces = 1, list[bytes]()
+    view, start, pieces = memoryview(body), 1, list[memoryview]()
     for _ in range(_MOST_ESCAPES):
         end = body.find(b"\\", start)
         if end < 0:
-            pieces.append(body[start:-1])
+            pieces.append(view[start:-1])
             return b"".join(pieces)
         if body[end + 1 : end + 2] != b'"':
             return None
-        pieces.append(body[start:end])
+        pieces.append(view[start:end])
         start = end + 1
     return None
 
