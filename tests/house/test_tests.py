@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import re
 
+from tests.groups import GROUPS
 from tests.house.sources import TESTS
 
 #: Real time passes between real processes there.
@@ -28,6 +30,13 @@ def sleeps(node: ast.AST, waiting: bool = False) -> list[int]:
 def test_no_test_outside_the_process_tests_sleeps_and_hopes() -> None:
     found = {source.name: sleeps(source.tree) for source in TESTS if not source.name.startswith(PROCESS_TESTS)}
     assert {name: lines for name, lines in found.items() if lines} == {}
+
+
+def test_the_groups_of_tests_name_files_that_are_there() -> None:
+    parts = [(pattern.split("/")[1], re.findall(r"\w+(?=\\?\.py)", pattern)) for pattern, _ in GROUPS]
+    named = {(folder, f"test_{name.removeprefix('test_')}") for folder, names in parts for name in names}
+    assert named
+    assert named - {(source.path.parent.name, source.path.stem) for source in TESTS} == set()
 
 
 def test_no_test_is_skipped_for_good() -> None:

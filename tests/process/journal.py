@@ -26,9 +26,9 @@ class Event(NamedTuple):
     more: dict[str, Any] = {}
 
 
-def write(path: str | Path, what: str, id: str = "", **more: Any) -> Event:
-    """Append one event."""
-    event = Event(what, id, time.monotonic(), os.getpid(), more)
+def write(path: str | Path, what: str, id: str = "", at: float | None = None, **more: Any) -> Event:
+    """Append one event, which happened `at` some time (default: now)."""
+    event = Event(what, id, time.monotonic() if at is None else at, os.getpid(), more)
     line = json.dumps({**dict(zip(_FIELDS, event, strict=False)), **more}, separators=(",", ":")) + "\n"
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -72,6 +72,6 @@ class Journal:
         """Return how many events of one kind there are."""
         return sum(event.what == what for event in self.events())
 
-    def write(self, what: str, id: str = "", **more: Any) -> Event:
-        """Append one event."""
-        return write(self.path, what, id, **more)
+    def write(self, what: str, id: str = "", at: float | None = None, **more: Any) -> Event:
+        """Append one event, which happened `at` some time (default: now)."""
+        return write(self.path, what, id, at, **more)

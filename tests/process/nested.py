@@ -94,6 +94,12 @@ class Expr:
         for part in (*self.parts, *self.links):
             yield from part.nodes()
 
+    def is_many(self) -> bool:
+        """Tell whether what follows it gets a list: it is a group, or ends in one."""
+        if self.kind in ("chain", "chord"):
+            return self.parts[-1].is_many()
+        return self.kind == "group"
+
 
 @dataclass
 class Plan:
@@ -108,48 +114,51 @@ class Plan:
     failed: set[str] = field(default_factory=set)
 
 
-#: The labels of the leaves of an expression: of one task, or of those of a group.
-Leaves = str | list["Leaves"]
+#: The labels of the leaves whose values are a workflow's value; a group inside is a list of its own.
+Leaves = list[Any]
 
 
 def evaluate(expr: Expr, plan: Plan, inputs: tuple[Any, ...] = (), after: frozenset[str] = frozenset()) -> Leaves:
-    """Work the expression out in plain Python; return the labels of the leaves, whose values are its value."""
+    """Work the expression out in plain Python."""
     if expr.kind == "node":
-        return _node(expr, plan, inputs, after)
+        return [_node(expr, plan, inputs, after)]
     if expr.kind == "group":
         return _members(expr.parts, plan, inputs, after)
     if expr.kind == "chain":
         leaves: Leaves = []
         for number, part in enumerate(expr.parts):
             if number:
-                inputs, after = (_values(leaves, plan),), frozenset(flat(leaves))
+                got = values_of(plan, leaves)
+                inputs = (got,) if expr.parts[number - 1].is_many() else tuple(got)
+                after = frozenset(flat(leaves))
             leaves = evaluate(part, plan, inputs, after)
         return leaves
     *header, body = expr.parts
-    members = _members(header, plan, inputs, after)
+    leaves = _members(header, plan, inputs, after)
     # What is let in later comes behind all others.
     for part in header:
         if part.manner == "adds":
-            members.append(evaluate(Expr("node", label=f"{part.label}.x"), plan, (), after))
-    return evaluate(body, plan, (_values(members, plan),), frozenset(flat(members)))
+            leaves += evaluate(Expr("node", label=f"{part.label}.x"), plan, (), after)
+    return evaluate(body, plan, (values_of(plan, leaves),), frozenset(flat(leaves)))
 
 
-def _members(parts: Sequence[Expr], plan: Plan, inputs: tuple[Any, ...], after: frozenset[str]) -> list[Leaves]:
-    """Return the leaves of each member; those of a group among them are members too, those of what ends in one not."""
-    found: list[Leaves] = []
+def _members(parts: Sequence[Expr], plan: Plan, inputs: tuple[Any, ...], after: frozenset[str]) -> Leaves:
+    """Work out the members of a group: a group among them is no list of its own, what ends in one is."""
+    leaves: Leaves = []
     for part in parts:
-        leaves = evaluate(part, plan, inputs, after)
-        found += leaves if part.kind == "group" else [leaves]
-    return found
+        found = evaluate(part, plan, inputs, after)
+        leaves += [found] if part.kind != "group" and part.is_many() else found
+    return leaves
 
 
-def _values(leaves: Leaves, plan: Plan) -> Any:
-    return plan.values[leaves] if isinstance(leaves, str) else [_values(leaf, plan) for leaf in leaves]
+def values_of(plan: Plan, leaves: Leaves) -> list[Any]:
+    """Return the values of leaves in the lists that they are in."""
+    return [values_of(plan, leaf) if isinstance(leaf, list) else plan.values[leaf] for leaf in leaves]
 
 
-def flat(nested: Any) -> list[Any]:
-    """Return what is in nested lists as one list."""
-    return [each for inner in nested for each in flat(inner)] if isinstance(nested, list) else [nested]
+def flat(leaves: Leaves) -> list[Any]:
+    """Give what is in a list, and in the lists inside it."""
+    return [one for leaf in leaves for one in (flat(leaf) if isinstance(leaf, list) else [leaf])]
 
 
 def _node(expr: Expr, plan: Plan, inputs: tuple[Any, ...], after: frozenset[str]) -> str:

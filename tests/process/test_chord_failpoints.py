@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.process.lab import Lab, wait
-from tests.process.walk import LEASE
+from tests.process.walk import APART_POINTS, LEASE, kind_of
 from umbel import chord
 from umbel.app.ids import new_id
 
@@ -27,7 +27,7 @@ def cases(steps: list[tuple[str, int]]) -> list[Any]:
 
 
 def walk(lab: Lab, point: str, nth: int, task: str = "lab.work_late") -> int:
-    """Kill a consumer at this point of a chord and let its heir go on; return how often the body ran."""
+    """Kill a process at this point of a chord and let its heir go on; return how often the body ran."""
     fired = lab.folder / "fired"
     members = [new_id() for _ in range(3)]
     body = new_id()
@@ -39,7 +39,7 @@ def walk(lab: Lab, point: str, nth: int, task: str = "lab.work_late") -> int:
         settings={**LEASE, "task_track_started": False},
         ready=False,
         UMBEL_FAILPOINTS=f"{point}=kill@{nth}",
-        UMBEL_FAILPOINTS_IN="consumer",
+        UMBEL_FAILPOINTS_IN=APART_POINTS.get(kind_of(point), "consumer"),
         UMBEL_FAILPOINTS_ONCE=str(fired),
     )
     wait(fired.exists, 20, f"{point} to be passed")

@@ -35,6 +35,8 @@ POINTS = {
     "put": Point("executor", 3),
     "report": Point("executor", 3),
 }
+#: Where broker and store are two, an executor that has nothing else to do stores results by itself.
+APART_POINTS = {"put": "executor"}
 #: Passed only where broker and store are two engines: tests/engines/test_shelf_faults.py walks these.
 APART = {"adopt", "join", "expect", "confirm", "forget", "grow", "plan", "take"}
 #: In the worker `raise` after the effect is the reply that got lost; `kill` after it is the sender that died with it.
@@ -143,15 +145,15 @@ def leave_leases_behind(lab: Lab) -> None:
 def note_fault(lab: Lab, fired: Path, point: Point, fault: str) -> None:
     """Tell the checker which runs the fault may have hit."""
     wait(lambda: fired.read_text().endswith("\n"), 5, "the note of the failpoint")
-    _name, pid, _when = fired.read_text().split()
+    _name, pid, when = fired.read_text().split()
     if point.process == "executor":
         if not fault.startswith("sleep"):
             # An executor does not survive an error of its own.
-            lab.journal.write("kill", pids=[int(pid)])
+            lab.journal.write("kill", at=float(when), pids=[int(pid)])
     elif fault != "raise":
         pids = {event.pid for event in lab.journal.events() if event.what == "start"}
         pids |= set(lab.workers[-1].executors())
-        lab.journal.write("kill" if fault == "kill" else "pause", pids=sorted(pids), session=True)
+        lab.journal.write("kill" if fault == "kill" else "pause", at=float(when), pids=sorted(pids), session=True)
 
 
 def end(worker: Worker) -> None:

@@ -105,7 +105,7 @@ class RabbitAddress:
 class RabbitServer(RabbitAddress, Server):
     """One RabbitMQ node. Keyword arguments are lines of rabbitmq.conf, with `__` for `.`: `consumer_timeout="9000"`."""
 
-    START_SECONDS: ClassVar[float] = 50.0
+    START_SECONDS: ClassVar[float] = 80.0
 
     def __init__(self, *, schedulers: str = "1:1", **settings: object) -> None:
         Server.__init__(self)

@@ -18,7 +18,7 @@ from tests.servers.process import Keeper, ServerFailedError
 from tests.servers.rabbit_server import RabbitAddress, RabbitServer
 
 ROOT = Path(__file__).resolve().parents[2]
-WAIT_SECONDS = 55.0
+WAIT_SECONDS = 85.0
 #: What the processes of one run have in common.
 RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID") or secrets.token_hex(16)
 

@@ -18,7 +18,7 @@ from umbel.app.registry import is_quiet
 from umbel.core.errors import OperationalError, UmbelError
 from umbel.core.stamps import marks_for, marks_of
 from umbel.engine.seam import Bus, Listener
-from umbel.worker import inspection
+from umbel.worker import inspection, namesakes
 from umbel.worker.service import Service
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ class RemoteControl(Service):
         self.consumer = consumer
         self._bus = bus
         self._listener: Listener | None = None
+        self._namesakes = namesakes.Namesakes(consumer.options.hostname)
 
     def wake(self) -> None:
         """End the wait for commands."""
@@ -59,6 +60,7 @@ class RemoteControl(Service):
             try:
                 if self._listener is None:
                     self._listener = self._bus.listen([TOPIC])
+                    self._greet()
                 for _topic, payload in self._listener.receive(_WAIT):
                     self._handle(payload)
             except OperationalError as exc:
@@ -73,6 +75,10 @@ class RemoteControl(Service):
             command = read_command(payload)
             if command is None or not is_addressed(command, self.consumer.options.hostname):
                 return
+            if command["method"] == namesakes.METHOD:
+                if self._namesakes.is_answer_due(command.get("arguments") or {}):
+                    self._greet(answers=True)
+                return
             reply = self._carry_out(command)
             if reply is not None and command.get("reply_to"):
                 self._reply(command, reply)
@@ -80,6 +86,9 @@ class RemoteControl(Service):
             raise
         except Exception:
             logger.exception("A remote control command could not be carried out")
+
+    def _greet(self, *, answers: bool = False) -> None:
+        self._namesakes.greet(self._bus, TOPIC, self.consumer.clock.now(), answers=answers)
 
     def _carry_out(self, command: dict[str, Any]) -> Any:
         handler = COMMANDS.get(command["method"])
