@@ -31,7 +31,7 @@ __all__ = ["Leasing"]
 #: The most messages that one call takes.
 _MOST = 1000
 #: A message of so many bytes is a large one; how many and how many bytes of such ones are taken at once.
-_LARGE, _MOST_LARGE, _MOST_LARGE_BYTES = 32_768, 64, 2_097_152
+_LARGE, _MOST_LARGE, _MOST_LARGE_BYTES = 32_768, 64, 4_194_304
 #: From so many messages on others are on their way while a caller deals with them.
 _MANY = 32
 #: How long an owner that holds nothing is remembered after its lease has lapsed (seconds).
