@@ -82,6 +82,7 @@ def test_purge_without_an_app_says_whether_chords_are_told(project: Project, rab
     blind = project.run("-b", rabbit_url, "purge", "-f", app="")
     assert blind.stdout == "Deleted 2 messages from celery.\n"
     assert "are NOT told" in blind.stderr
+    assert "what waits for its time (countdown, retries): that stays" in blind.stderr
     body = subprocess.run(send, check=True, cwd=project.folder, capture_output=True, text=True).stdout.strip()
     seeing = project.run("-b", rabbit_url, "--result-backend", redis_url, "purge", "-f", app="")
     assert seeing.stdout == "Deleted 2 messages from celery.\n"

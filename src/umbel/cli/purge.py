@@ -46,6 +46,8 @@ def purge(state: State, /, *, force: bool, queues: list[str] | None, exclude_que
         click.confirm("Delete?", abort=True)
     count = purge_queues(app, names)
     state.echo(f"Deleted {count} message{'' if count == 1 else 's'} from {', '.join(names)}.")
+    if not app.engine.caps.counts:
+        state.echo("RabbitMQ does not give out what waits for its time (countdown, retries): that stays.", err=True)
 
 
 def _who_is_told(app: Umbel) -> str:
