@@ -119,9 +119,9 @@ def test_get_raises_or_returns_what_the_task_raised(app: Any, worker: MiniWorker
 
 def test_get_ends_in_time(app: Any) -> None:
     result = app.tasks["kit.add"].delay(1, 2)
-    with pytest.raises(errors.TimeoutError):
+    with pytest.raises(errors.TimeoutError, match="lifecycle"):
         result.get(timeout=0.05)
-    with pytest.raises(errors.TimeoutError):
+    with pytest.raises(errors.TimeoutError, match="lifecycle"):
         asyncio.run(result.aget(timeout=0.05))
     assert waiter_of(app.store).pending() == 0
 

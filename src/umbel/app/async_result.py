@@ -101,7 +101,7 @@ class AsyncResult(InWorkflow, StoredResult[R]):
                 self._keep(record)
                 return
             if left is not None and left <= (limit or 0.0):
-                raise ResultTimeout(f"task {self.id} has not ended within the time that get() was given")
+                raise self._too_late("get")
             if first and self._is_expired():
                 raise TaskError(f"the result of task {self.id} has expired (setting result_expires)")
             first = False
@@ -115,9 +115,15 @@ class AsyncResult(InWorkflow, StoredResult[R]):
         if self._meta is None:
             record = (await waiter_of(self.backend).wait_async([self.id], timeout)).get(self.id)
             if record is None:
-                raise ResultTimeout(f"task {self.id} has not ended within the time that aget() was given")
+                raise self._too_late("aget")
             self._keep(record)
         return self._value(propagate, None)
+
+    def _too_late(self, call: str) -> ResultTimeout:
+        return ResultTimeout(
+            f"task {self.id} has not ended within the time that {call}() was given; `lifecycle` of its result "
+            "tells where it is, `umbel status` which workers run"
+        )
 
     def __await__(self) -> Generator[Any, None, R]:
         return self.aget().__await__()
