@@ -170,7 +170,7 @@ def _node(expr: Expr, plan: Plan, inputs: tuple[Any, ...], after: frozenset[str]
         value = inner[f"{expr.label}.c"]
     plan.values[expr.label], plan.after[expr.label] = value, after
     for link in expr.links:
-        plan.callbacks.update(evaluate(link, plan, (value,), frozenset({expr.label})))
+        plan.callbacks.update(flat(evaluate(link, plan, (value,), frozenset({expr.label}))))
     return expr.label
 
 

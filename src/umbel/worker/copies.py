@@ -29,6 +29,16 @@ def ended_before(store: Store | None, deliveries: Sequence[Delivery], now: float
     return {id_ for id_, record in store.get(doubtful, now).items() if record.state in READY_STATES}
 
 
+def ended_meanwhile(store: Store | None, started: Sequence[Delivery], now: float) -> list[Admitted]:
+    """Return the doubtful ones whose task has a final state by now, to be concluded.
+
+    While another worker has a copy on the shelf this one cannot start, and what it comes to is stored before it leaves
+    the shelf: so that of two copies which are acknowledged early one runs.
+    """
+    ended = ended_before(store, started, now)
+    return [Admitted(delivery, "ended") for delivery in started if delivery.id in ended]
+
+
 def sort_out(backlog: deque[Admitted], crew: Crew, store: Store | None, now: float) -> tuple[bool, list[Delivery]]:
     """Take out of the backlog what may be a copy of a message that is in hand here; mark what has ended meanwhile.
 

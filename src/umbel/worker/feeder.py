@@ -21,12 +21,12 @@ from umbel.engine.seam import Broker, Lease, Store
 from umbel.worker import admission
 from umbel.worker.admission import Admitted
 from umbel.worker.assigning import Assigner, again, job_of
-from umbel.worker.copies import ended_before, is_doubtful, sort_out
+from umbel.worker.copies import ended_before, ended_meanwhile, is_doubtful, sort_out
 from umbel.worker.crew import Assigned, Crew, Member
 from umbel.worker.endings import FINAL
 from umbel.worker.options import WorkerOptions
 from umbel.worker.rates import RateLimits
-from umbel.worker.revocations import revoked_among
+from umbel.worker.revocations import revoked_among, revoked_meanwhile
 from umbel.worker.service import Service
 from umbel.worker.settler import Settler
 from umbel.worker.tickets import packed
@@ -352,8 +352,8 @@ class Feeder(Service):
         try:
             failpoint("dispatch.before")
             gone = set(self.broker.start(self.lease.owner, tickets, self.clock.now())) if tickets else set()
-            if self.starting_looks:
-                gone |= self._revoked(plan, gone)
+            if self.starting_looks or self._doubts:
+                gone |= self._stopped(plan, gone)
         except OperationalError:
             self._take_back(plan)
             raise
@@ -366,13 +366,13 @@ class Feeder(Service):
             self.send(member, jobs)
         failpoint("dispatch.after")
 
-    def _revoked(self, plan: list[tuple[Member, list[Assigned]]], gone: set[Any]) -> set[Any]:
-        """Return the tags of what is started now and revoked; it goes back into the backlog, to be concluded."""
+    def _stopped(self, plan: list[tuple[Member, list[Assigned]]], gone: set[Any]) -> set[Any]:
+        """Return the tags of what has been started and must not run; it goes back into the backlog, to be concluded."""
         starting = [a.delivery for _, batch in plan for a in batch if not a.concluding and a.delivery.tag not in gone]
-        ids = revoked_among(self.store, starting) if starting else ()
-        revoked = [delivery for delivery in starting if delivery.id in ids]
-        self.backlog.extendleft(Admitted(delivery, "revoked", "revoked") for delivery in reversed(revoked))
-        return {delivery.tag for delivery in revoked}
+        items = ended_meanwhile(self.store, starting, self.clock.now())
+        items += revoked_meanwhile(self.store, starting) if self.starting_looks else []
+        self.backlog.extendleft(reversed(items))
+        return {item.delivery.tag for item in items}
 
     def _drop_copies(self) -> None:
         self._doubts, dropped = sort_out(self.backlog, self.crew, self.store, self.clock.now())
