@@ -5,16 +5,18 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.app.execution_kit import MiniWorker, make_app
+from tests.app.execution_kit import KitApp, MiniWorker, make_app
 from umbel import chord, group
 from umbel.app.canvas.underway import LeftOpen, Underway
 from umbel.app.ids import new_id
 from umbel.app.parts import Place, join_message
+from umbel.core.message import End
 
 
 @pytest.fixture
@@ -194,3 +196,36 @@ def test_a_group_without_a_body_needs_no_mark(app: Any) -> None:
     in_steps(app, 1)
     group(app.tasks["kit.add"].s(n) for n in range(1500))()
     assert sweep(app, 60) == 0
+
+
+def test_a_worker_of_another_app_leaves_the_mark_to_those_who_know_the_task(app: Any, tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    backend = f"sqlite:///{tmp_path}/results/other.db"
+    other = KitApp("other", set_as_current=False, broker=app.conf.broker_url, backend=backend)
+    in_steps(app, 1)
+    with pytest.raises(RuntimeError, match="cut off"), _cut_off(app):
+        chord([app.tasks["kit.add"].s(n) for n in range(2)], app=app)(app.tasks["kit.total"].s())
+    app.broker.purge(["celery"])
+    assert sweep(app) == 1
+    report = MiniWorker(other).step()
+    assert report is not None
+    assert report.end is End.OFFER
+    ended = MiniWorker(app)
+    ended.forward(1)
+    assert {one.end for one in ended.drain()} == {End.DONE}
+    assert sweep(app, 60) == 0
+    other.close()
+
+
+@contextmanager
+def _cut_off(app: Any) -> Iterator[None]:
+    """Let sending fail."""
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("cut off")
+
+    send, app.client.send = app.client.send, fail
+    try:
+        yield
+    finally:
+        app.client.send = send

@@ -78,6 +78,11 @@ class FlowTask(Task[Any, Any]):
         except OperationalError as exc:
             raise _again(exc) from exc
 
+    def follow_up(self, name: str, args: tuple[Any, ...], task_id: str, countdown: float | None = None) -> Message:
+        """Return the message of another of these tasks, for workers of the app that this one is for."""
+        known = (self.request.kwargs.get("origin") or (None, ""))[1]
+        return flow_message(self.app, name, args, task_id=task_id, known=known, countdown=countdown)
+
     def go(self, *args: Any) -> None:
         """Do the work."""
         raise TypeError(f"{self.name} has no body: define go()")
@@ -166,9 +171,7 @@ class Join(FlowTask):
         return HandedOver("joined", [*sent.messages, self._forget(group)], quiet=True)
 
     def _forget(self, group: str) -> Message:
-        known = (self.request.kwargs.get("origin") or (None, ""))[1]
-        task_id = derived_id(group, 0, "forget")
-        return flow_message(self.app, Forget.name, ([group],), task_id=task_id, known=known)
+        return self.follow_up(Forget.name, ([group],), derived_id(group, 0, "forget"))
 
 
 class Forget(FlowTask):
@@ -377,13 +380,13 @@ class Unsent(FlowTask):
         mark = read_mark(payloads[0])
         if seen is None and not mark.error:
             task_id = derived_id(name, 0, f"unsent again/{mark.at}")
-            again = flow_message(self.app, self.name, (name, mark.at), task_id=task_id, countdown=_SECOND_LOOK)
+            again = self.follow_up(self.name, (name, mark.at), task_id, _SECOND_LOOK)
             raise HandedOver("looked at again later", [again], quiet=True)
         if mark.at != seen and not mark.error:
             raise HandedOver("it is still being sent", quiet=True)
         parts = ends(self.app, mark)
         task_id = derived_id(name, 0, f"unsent forget/{mark.at}")
-        forget = flow_message(self.app, Forget.name, ([name],), task_id=task_id)
+        forget = self.follow_up(Forget.name, ([name],), task_id)
         raise HandedOver("the chord was not sent", [forget], parts, quiet=True)
 
 

@@ -97,7 +97,7 @@ class Sender:
             LeftOpen(group, join_message(app, Place(group, None, body, root, content, task)), size)
             for group, size, body in headers
         ]
-        with Underway(app, headers[0][0], left, total) as mark:
+        with Underway(app, headers[0][0], left, total, task) as mark:
             self._marks.append(mark)
             try:
                 yield

@@ -67,11 +67,15 @@ def read_mark(data: bytes) -> Mark:
 class Underway:
     """`with Underway(app, name, groups) as mark: … mark.add(1000) …`: the groups are being filled.
 
-    On an error what was begun is given up: workers end the groups. Raises OperationalError where the store is away.
+    `known` is a task that the workers know which are to end them, should several apps share the queue. On an error
+    what was begun is given up: workers end the groups. Raises OperationalError where the store is away.
     """
 
-    def __init__(self, app: Any, name: str, groups: Sequence[LeftOpen], total: int | None = None) -> None:
+    def __init__(
+        self, app: Any, name: str, groups: Sequence[LeftOpen], total: int | None = None, known: str = ""
+    ) -> None:
         self._app = app
+        self._known = known if known in app.tasks else ""
         self._name = f"{name}.sending"
         self._mark = Mark(list(groups), 0.0, 0, total)
         self._begun = False
@@ -125,9 +129,8 @@ class Underway:
         self._mark.at = now
         data = _pack(self._mark)
         self._large = len(data) > _SMALL
-        watch = flow_message(
-            self._app, "umbel.unsent", (self._name,), task_id=derived_id(self._name, 0, f"unsent/{now}")
-        )
+        task_id = derived_id(self._name, 0, f"unsent/{now}")
+        watch = flow_message(self._app, "umbel.unsent", (self._name,), task_id=task_id, known=self._known)
         # A producer that gives up says so: it is not waited for.
         due = now + believed if believed else 0.0
         self._app.store.join([Part(self._name, 0, data, 1, watch, "umbel.unsent")], due, True)
