@@ -229,3 +229,16 @@ def _cut_off(app: Any) -> Iterator[None]:
         yield
     finally:
         app.client.send = send
+
+
+def test_what_the_body_is_given_may_need_the_serializer_of_the_members(app: Any) -> None:
+    app.conf.accept_content = ["json", "pickle"]
+    in_steps(app, 1)
+    members = [app.tasks["kit.add"].s(n).set(serializer="pickle") for n in range(2)]
+    body = app.tasks["kit.total"].s().set(task_id=new_id(), headers={"odd": 1j})
+    with pytest.raises(RuntimeError, match="cut off"), _cut_off(app):
+        chord(members, body, app=app).apply_async()
+    assert sweep(app) == 1
+    MiniWorker(app).drain()
+    with pytest.raises(Exception, match="RuntimeError.*cut off"):
+        app.AsyncResult(body.id).get(timeout=5)

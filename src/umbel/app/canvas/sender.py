@@ -90,8 +90,8 @@ class Sender:
         `task` and `options` are those of one of the `total` (None: nobody knows) messages that fill them.
         """
         app = self.app
-        plan, _ = app.client.plan(app.tasks.get(task, task), (), {}, {})
-        content = content_type_of(options.get("serializer") or plan.options.serializer)
+        own = getattr(app.tasks.get(task), "serializer", None)
+        content = content_type_of(options.get("serializer") or own or app.conf.task_serializer)
         root = options.get("root_id")
         left = [
             LeftOpen(group, join_message(app, Place(group, None, body, root, content, task)), size)
