@@ -162,7 +162,7 @@ def test_many_replaced_executors_leave_no_descriptors_behind(lab: Lab) -> None:
         return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in (worker.pid, worker.consumer()))
 
     before = used()
-    lab.wait_states(lab.send_many("lab.work_late", 100, 0.0))
+    lab.wait_states(lab.send_many("lab.work_late", 100, 0.0), 40)
     wait(lambda: len(worker.executors()) == 2, 10, "the last executors")
     wait(lambda: used() <= before + 4, 5, f"descriptors as before ({before}, now {used()})")
 

@@ -28,7 +28,7 @@ def banner(worker: Any, *, logfile: str | None, level: str) -> str:
         "",
         "[config]",
         *_table(
-            ("app", f"{app.main or '?'} ({len(app.tasks.own())} tasks)"),
+            ("app", f"{app.main or '?'} ({_count(len(app.tasks.own()), 'task')})"),
             ("broker", mask_url(app.conf.broker_url)),
             ("durability", _durability(app)),
             ("results", _results(app)),
@@ -66,6 +66,10 @@ def _queue(queue: Any) -> str:
     exchange = queue.exchange
     route = f"exchange={exchange.name} ({exchange.type}) key={queue.routing_key}" if exchange.name else "no exchange"
     return f"  {queue.name:<16} {route}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def task_list(app: Any, *, builtins: bool) -> str:
