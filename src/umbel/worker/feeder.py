@@ -112,9 +112,7 @@ class Feeder(Service):
 
     def take_recovered(self, deliveries: Sequence[Delivery]) -> None:
         """Take in deliveries whose former owner died."""
-        settlements: list[Settlement] = []
-        waiting: list[Delivery] = []
-        ended: list[Admitted] = []
+        settlements, waiting, ended = list[Settlement](), list[Delivery](), list[Admitted]()
         for delivery in deliveries:
             task = self.app.tasks.get(delivery.task)
             policy = traits_of(task).keeping if task is not None else None
@@ -212,6 +210,7 @@ class Feeder(Service):
         wanted = self._wanted()
         if wanted <= 0:
             self._lease_no_more()
+            self._admit_new()
             self._wait_for_room()
             return
         now = self.clock.now()

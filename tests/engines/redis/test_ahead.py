@@ -12,7 +12,8 @@ import pytest
 from tests.engines.redis.test_large import large
 from tests.proxy import Proxy
 from umbel.core.errors import OperationalError
-from umbel.core.message import Delivery, End, Message, Settlement
+from umbel.core.message import Delivery, End, Message, Record, Settlement
+from umbel.engine.registry import open_engine
 from umbel.engine.seam import Engine, Lease
 from umbel.testing.conformance_parts import ids, message
 
@@ -121,3 +122,22 @@ def test_what_was_lost_on_its_way_comes_with_the_next_call(
     assert sorted(ids(got), key=int) == names
     end(engine, got)
     assert raw.keys("umbel.large.*") + raw.keys("umbel.held.*") == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_revoked_while_it_is_on_its_way_is_known_to_be(
+    engine: Engine, redis_url: str, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    assert engine.broker is not None
+    assert engine.store is not None
+    names = send(engine, kind)
+    got = lease(engine)
+    engine.broker.start("me", [], time.time())
+    other = open_engine(redis_url)
+    assert other.store is not None
+    other.store.revoke([Record(name, "REVOKED", b"{}", time.time() + 60) for name in names], time.time())
+    other.close()
+    monkeypatch.setattr("umbel.engines.redis.leasing._FRESH", 0.0)
+    more = ids(lease(engine))
+    assert 0 < len(more) < len(names) - len(got) + 1
+    assert engine.store.revoked(more) == set(more)

@@ -34,6 +34,8 @@ _MOST = 1000
 _LARGE, _MOST_LARGE, _MOST_LARGE_BYTES = 32_768, 64, 4_194_304
 #: From so many messages on others are on their way while a caller deals with them.
 _MANY = 32
+#: For how long it counts that nothing was revoked when messages were sent on their way (seconds).
+_FRESH = 0.05
 #: How long an owner that holds nothing is remembered after its lease has lapsed (seconds).
 _KEEP = LONGEST_BLOCK + 570.0
 #: When a message that is left to others comes back (seconds).
@@ -82,8 +84,8 @@ class Leasing:
         #: How many messages to take as large ones, by what came last; 0: none.
         self._large = 0
         self._ahead_of = Ahead(client, keys)
-        #: Owner → the number of a call whose messages are on their way, and what waits for them.
-        self._ahead: dict[str, tuple[str, Answer]] = {}
+        #: Owner → the number of a call whose messages are on their way, what waits for them, and since when they are.
+        self._ahead: dict[str, tuple[str, Answer, float]] = {}
         #: Owner → messages that were to be on their way and came at once.
         self._early: dict[str, list[Delivery]] = {}
         self._pid = os.getpid()
@@ -106,13 +108,13 @@ class Leasing:
         try:
             if ahead and not self._large and again == "0":
                 args = self._arguments(lease, now, place.staged, number, again)
-                self._ahead[lease.owner] = (number, self._ahead_of.ask(LEASE, self._both, args))
+                self._ahead[lease.owner] = (number, self._ahead_of.ask(LEASE, self._both, args), time.monotonic())
                 return []
             answer = self._ask(lease, now, place, number, again, keep=keep and again == "0")
             if answer[3] == 2:
                 move = self._ahead_of.move(lease.owner, number, answer)
                 if ahead:
-                    self._ahead[lease.owner] = (number, move)
+                    self._ahead[lease.owner] = (number, move, time.monotonic())
                     return []
                 answer = self._moved(move)
             return self._taken(lease, now, place, number, answer)
@@ -169,13 +171,16 @@ class Leasing:
 
     def arrived(self, lease: Lease, now: float, place: Place) -> list[Delivery]:
         """Return the messages that were on their way to this owner."""
-        number, move = self._ahead.pop(lease.owner, ("", None))
-        if move is None:
+        if lease.owner not in self._ahead:
             return self._early.pop(lease.owner, [])
+        number, move, since = self._ahead.pop(lease.owner)
         try:
             answer = self._moved(move)
             if answer[3] == 2:
                 answer = self._moved(self._ahead_of.move(lease.owner, number, answer))
+            if time.monotonic() - since > _FRESH:
+                # Something may have been revoked meanwhile.
+                answer[4] = 1
             return self._taken(lease, now, place, number, answer)
         except OperationalError:
             self._failed(lease, number, place)
