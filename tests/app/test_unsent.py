@@ -122,6 +122,29 @@ def test_a_header_that_a_broker_stores_in_parts_ends_if_the_last_are_refused(app
     assert sweep(app, 60) == 0
 
 
+def test_of_several_chords_those_are_ended_that_were_not_sent_as_a_whole(app: Any, worker: MiniWorker) -> None:
+    in_steps(app, 1)
+    sent, send = itertools.count(), app.client.send
+
+    def fails_later(messages: Any, **options: Any) -> None:
+        if next(sent) == 2:
+            raise RuntimeError("the line is cut")
+        send(messages, **options)
+
+    app.client.send = fails_later
+    add, total = app.tasks["kit.add"], app.tasks["kit.total"]
+    bodies = [total.s().set(task_id=new_id()) for _ in range(3)]
+    chords = [chord([add.s(n) for n in range(900)], body, app=app) for body in bodies]
+    with pytest.raises(RuntimeError, match="the line is cut"):
+        group(chords, app=app)()
+    app.client.send = send
+    assert sweep(app) == 1
+    app.broker.purge(["celery"])
+    worker.drain()
+    ended = app.store.get([body.id for body in bodies], time.time())
+    assert {one.id: one.state for one in ended.values()} == {bodies[2].id: "FAILURE"}
+
+
 def test_a_producer_that_is_alive_is_left_alone_whatever_the_clocks_say(app: Any, worker: MiniWorker) -> None:
     group_id, body = new_id(), app.tasks["kit.total"].s().set(task_id=new_id())
     left = LeftOpen(group_id, join_message(app, Place(group_id, None, dict(body))), 2)
@@ -169,7 +192,7 @@ def test_a_member_that_was_let_in_and_never_sent_fails_the_chord(app: Any, worke
     waits = dict(body)
     members = [app.tasks["kit.add"].s(1).set(group_id=group_id, group_index=0, chord=waits)]
     app.store.expect({group_id: 1}, time.time())
-    left = LeftOpen(group_id, join_message(app, Place(group_id, None, waits)), 0, 1, "key")
+    left = LeftOpen(group_id, join_message(app, Place(group_id, None, waits)), 0, None, 1, "key")
     Underway(app, "adding", [left], 1)._write()
     if grown:
         app.store.grow(group_id, 1, time.time(), "key")

@@ -164,7 +164,7 @@ def add_to_chord(task: Any, sig: Any, *, lazy: bool) -> Any:
 
     if lazy:
         return let_in()
-    left = LeftOpen(request.group, join_message(app, waiting), 0, len(members), key)
+    left = LeftOpen(request.group, join_message(app, waiting), 0, None, len(members), key)
     with Underway(app, key, [left], len(members), request.task or "") as mark:
         mark.begin()
         added = let_in()

@@ -24,10 +24,11 @@ _CHUNK = 1000
 
 def ends(app: Any, mark: Mark) -> list[Part]:
     """Return the parts that complete the headers of a mark, all others being in the store. Headers that have been
-    completed without that are left alone. May be done again.
+    completed without that, or sent as a whole, are left alone. May be done again.
     """
     error = ProducerLostError(_story(mark))
-    return [part for left in mark.groups for part in _end(app, left, error)]
+    open_ended = [left for left in mark.groups if left.upto is None or left.upto > mark.sent]
+    return [part for left in open_ended for part in _end(app, left, error)]
 
 
 def _story(mark: Mark) -> str:

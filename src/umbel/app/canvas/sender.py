@@ -44,16 +44,21 @@ class Sender:
         self,
         found: Iterable[Call | Opened],
         pieces: dict[str, bytes] | None = None,
-        opened: Sequence[Opened] = (),
+        whole: Opened | None = None,
     ) -> None:
-        """Send calls, all of which are built before anything is stored; first the pieces that go with them."""
+        """Send calls, all of which are built before anything is stored; first the pieces that go with them.
+
+        `whole` is a header whose members are all of them.
+        """
         calls: list[Call] = []
-        headers = list(opened)
+        headers: list[tuple[Opened, int]] = []
         for one in found:
             if isinstance(one, Opened):
-                headers.append(one)
+                headers.append((one, len(calls)))
             else:
                 calls.append(one)
+        if whole is not None:
+            headers.append((whole, len(calls)))
         built = build_many(self.app, calls)
         self.keep(pieces or {})
         self.deliver([message for message, _ in built], headers, calls[0].options if calls else None)
@@ -62,30 +67,34 @@ class Sender:
                 announce_sent(message, told)
 
     def deliver(
-        self, messages: list[Message], opened: Sequence[Opened] = (), options: Mapping[str, Any] | None = None
+        self,
+        messages: list[Message],
+        opened: Sequence[tuple[Opened, int]] = (),
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         """Store messages and the sizes of the headers that they open, these first: nothing of them can be missed.
 
-        Should this process die on the way, the headers are ended.
+        With each header comes how many of the messages it takes to have all its members. Should this process die on
+        the way, those are ended that have not.
         """
         given = options or {}
         watched: AbstractContextManager[None] = nullcontext()
         if opened and not self._in_one_step(messages):
-            headers = [(one.group, one.size, one.body) for one in opened]
+            headers = [(one.group, one.size, one.body, upto) for one, upto in opened]
             watched = self.underway(headers, messages[0].task, given, len(messages))
         with watched:
-            self.expect({one.group: one.size for one in opened})
+            self.expect({one.group: one.size for one, _ in opened})
             self._publish(messages, given)
 
     @contextmanager
     def underway(
         self,
-        headers: Sequence[tuple[str, int | None, Sig]],
+        headers: Sequence[tuple[str, int | None, Sig, int | None]],
         task: str,
         options: Mapping[str, Any],
         total: int | None = None,
     ) -> Iterator[None]:
-        """Have headers (id, size, body) ended by workers should this process die, or fail, in this block.
+        """Have headers (id, size, body, `LeftOpen.upto`) ended by workers if this process dies, or fails, in this block.
 
         `task` and `options` are those of one of the `total` (None: nobody knows) messages that fill them.
         """
@@ -94,8 +103,8 @@ class Sender:
         content = content_type_of(options.get("serializer") or own or app.conf.task_serializer)
         root = options.get("root_id")
         left = [
-            LeftOpen(group, join_message(app, Place(group, None, body, root, content, task)), size)
-            for group, size, body in headers
+            LeftOpen(group, join_message(app, Place(group, None, body, root, content, task)), size, upto)
+            for group, size, body, upto in headers
         ]
         with Underway(app, headers[0][0], left, total, task) as mark:
             self._marks.append(mark)

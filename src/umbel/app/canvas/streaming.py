@@ -72,7 +72,9 @@ class _Members:
         if self.body is None or not chunk:
             self._send_chunks(chunk, rest, step)
         elif more := list(islice(rest, 1)):
-            with self._sender.underway([(self.id, None, self.body)], next(leaves(chunk[0]))["task"], self._options):
+            with self._sender.underway(
+                [(self.id, None, self.body, None)], next(leaves(chunk[0]))["task"], self._options
+            ):
                 self._send_chunks(chunk, itertools.chain(more, rest), step)
                 self._keep_shape()
                 self._sender.expect({self.id: self.size})
@@ -99,7 +101,8 @@ class _Members:
         if plan is None:
             return False
         messages = self._plain.messages(plan, plain_calls(chunk, self._args, self._kwargs), self.size)
-        self._sender.deliver(messages, [] if opens is None else [Opened(self.id, len(messages), opens)])
+        size = len(messages)
+        self._sender.deliver(messages, [] if opens is None else [(Opened(self.id, size, opens), size)])
         self.results.add_plain(plan, [message.id for message in messages])
         self.size += len(messages)
         return True
@@ -119,8 +122,8 @@ class _Members:
         if self.body is not None:
             frozen = [attach(member, self.body, self.id) for member in frozen]
         shrunk, pieces = small(self._app, group_of(frozen, {"task_id": self.id}), new_id)
-        opened = [] if opens is None else [Opened(self.id, self.size, opens)]
-        self._sender.start(start(shrunk, self._args, self._kwargs, self._handed), pieces, opened)
+        whole = None if opens is None else Opened(self.id, self.size, opens)
+        self._sender.start(start(shrunk, self._args, self._kwargs, self._handed), pieces, whole)
 
     def _keep_shape(self) -> None:
         if self._shaped and self.body is not None:

@@ -27,7 +27,7 @@ __all__ = ["LeftOpen", "Mark", "Underway", "read_mark"]
 #: that they leave to whoever was told that a group is complete.
 _EVERY, _BELIEVED = 5.0, 10.0
 #: A mark up to this size (bytes) is written after each step, a larger one only to say that the producer is alive.
-_SMALL = 16 * 1024
+_SMALL = 64 * 1024
 
 
 class LeftOpen(msgspec.Struct, array_like=True, gc=False):
@@ -38,6 +38,8 @@ class LeftOpen(msgspec.Struct, array_like=True, gc=False):
     join: Message
     #: How many members it has; None where their producer does not know yet, 0 where it is about `by` members more.
     size: int | None = None
+    #: How many messages are stored when all of its members are; None where that is not known.
+    upto: int | None = None
     #: How many places are let into it for those that were not sent, and the key that `Store.grow` knows them by.
     by: int = 1
     key: str = "umbel.unsent"
