@@ -94,7 +94,7 @@ class Sender:
         options: Mapping[str, Any],
         total: int | None = None,
     ) -> Iterator[None]:
-        """Have headers (id, size, body, `LeftOpen.upto`) ended by workers if this process dies, or fails, in this block.
+        """Have headers (id, size, body, `LeftOpen.upto`) ended by workers if this process dies or fails in this block.
 
         `task` and `options` are those of one of the `total` (None: nobody knows) messages that fill them.
         """
