@@ -28,7 +28,7 @@ def check(fresh: Callable[[], Engine], examples: int) -> None:
 
 
 def test_memory_joins_groups_as_the_pure_join_does() -> None:
-    check(lambda: open_engine("memory://"), 200)
+    check(lambda: open_engine("memory://"), 120)
 
 
 def test_sqlite_joins_groups_as_the_pure_join_does(tmp_path: Path) -> None:

@@ -165,9 +165,10 @@ def test_what_is_published_again_since_its_confirm_was_lost_is_known_to_be_doubt
 ) -> None:
     broker_of(engine).declare([Queue("q")])
     publish_twice(rabbit_url, engine, id)
-    first, copy = take(engine, 2)
-    assert (first.id, first.doubtful, copy.id, copy.doubtful) == (id, False, id, True)
-    assert b"umbel-again" not in copy.head
+    taken = take(engine, 2)
+    # RabbitMQ may hear of the second before it is done with the connection that was cut.
+    assert sorted((each.id, each.doubtful) for each in taken) == [(id, False), (id, True)]
+    assert not any(b"umbel-again" in each.head for each in taken)
 
 
 @pytest.mark.parametrize("back", [End.OFFER, End.CRASHED, End.REQUEUE])
