@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(90)]
 SETTINGS = {"worker_lease": 1.0, "worker_heartbeat": 0.25, "worker_max_crashes": 50, "workflow_inline_limit": 0}
 #: How often the processes pass, at least, what executors do on the way: run, report, announce sizes, store pieces, read
 #: them, let members in, close groups, and store the failures of what will not run.
-IN_EXECUTORS = {"run": 20, "report": 20, "expect": 3, "plan": 3, "take": 6, "grow": 1, "forget": 3, "put": 1}
+IN_EXECUTORS = {"run": 20, "report": 20, "expect": 3, "plan": 3, "take": 5, "grow": 1, "forget": 3, "put": 1}
 #: What ends a run where broker and store are one, and where they are two.
 TOGETHER = {"settle": 12}
 APART = {"publish": 8, "join": 6, "confirm": 2, "settle": 12}
