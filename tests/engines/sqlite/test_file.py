@@ -215,3 +215,13 @@ def test_many_threads_publish_and_lease_without_an_error(file: Path) -> None:
     assert errors == []
     assert depth(engine) == 240
     engine.close()
+
+
+def test_a_wake_that_comes_before_the_first_wait_ends_it(tmp_path: Path) -> None:
+    engine = open_engine(f"sqlite:///{tmp_path}/queue.db")
+    assert engine.broker is not None
+    engine.broker.wake()
+    began = time.monotonic()
+    assert engine.broker.lease(Lease(("q",), "me", 1, 30.0), time.time(), 5.0) == []
+    assert time.monotonic() - began < 4
+    engine.close()

@@ -140,6 +140,8 @@ class Own:
         self._bells: dict[str, Bell] = {}
         self._lock = threading.Lock()
         self._process = os.getpid()
+        #: The process that was woken before it had a bell; 0 for none.
+        self._woken_early = 0
 
     def get(self, name: str) -> Bell:
         """Return the bell called `name`, made now unless this process has it."""
@@ -153,13 +155,20 @@ class Own:
                 bell = self._bells.get(name)
                 if bell is None:
                     bell = self._bells[name] = Bell(self._folder, self._kind, name)
+                    if self._woken_early == self._process:
+                        self._woken_early = 0
+                        bell.wake()
         return bell
 
     def wake(self) -> None:
-        """Wake whoever waits at one of them."""
-        if self._process == os.getpid():
-            for bell in list(self._bells.values()):
-                bell.wake()
+        """Wake whoever waits at one of them, or will at the first."""
+        # First, since another thread may be making it.
+        self._woken_early = os.getpid()
+        bells = list(self._bells.values()) if self._process == os.getpid() else []
+        if bells:
+            self._woken_early = 0
+        for bell in bells:
+            bell.wake()
 
     def close(self) -> None:
         """Close them all."""
