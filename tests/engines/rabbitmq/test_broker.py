@@ -280,3 +280,11 @@ def test_delay_levels_are_quorum_queues_unless_somebody_has_made_others(
     channel.queue_declare("celery_delayed_3", durable=True, auto_delete=False, arguments=arguments)
     connection.close()
     assert end(engine, got) == []
+
+
+def test_a_wake_that_comes_before_the_first_wait_ends_it(engine: Engine) -> None:
+    broker_of(engine).declare([Queue("q")])
+    broker_of(engine).wake()
+    began = time.monotonic()
+    assert broker_of(engine).lease(Lease(("q",), "me", 1, 30.0), time.time(), 20.0) == []
+    assert time.monotonic() - began < 15

@@ -39,6 +39,8 @@ class RabbitBroker(Sending):
         self._consumers: dict[str, Consumer] = {}
         self._lock = threading.Lock()
         self._pid = os.getpid()
+        #: The process that was woken before it had a consumer; 0 for none.
+        self._woken_early = 0
         self._keeper: threading.Thread | None = None
         self._closed = threading.Event()
 
@@ -60,6 +62,9 @@ class RabbitBroker(Sending):
                 if self._keeper is None:
                     self._keeper = threading.Thread(target=self._keep, name="umbel-rabbitmq", daemon=True)
                     self._keeper.start()
+            if self._woken_early == self._pid:
+                self._woken_early = 0
+                consumer.wake()
         return consumer
 
     def _forget(self) -> None:
@@ -92,7 +97,12 @@ class RabbitBroker(Sending):
 
     def wake(self) -> None:
         """End every lease that waits, or its next wait."""
-        for consumer in list(self._consumers.values()):
+        # First, since another thread may be making the first consumer.
+        self._woken_early = os.getpid()
+        consumers = list(self._consumers.values()) if self._pid == os.getpid() else []
+        if consumers:
+            self._woken_early = 0
+        for consumer in consumers:
             consumer.wake()
 
     def start(self, owner: str, tickets: Sequence[tuple[Any, int, int]], now: float) -> list[Any]:
