@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from umbel.app.result_graph import ResultGraph, build_graph, unfinished
-from umbel.app.retrying import retry_failed
+from umbel.app.retry_failed import retry_failed
 from umbel.core.errors import NotSupportedError
 
 __all__ = ["InWorkflow", "Revocable", "revocation"]

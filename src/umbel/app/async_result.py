@@ -9,7 +9,7 @@ from typing import Any, NoReturn, TypeVar, cast
 
 from umbel.app import exceptions_io
 from umbel.app.acting import InWorkflow, revocation
-from umbel.app.joining import assert_will_not_block
+from umbel.app.allow_join import assert_will_not_block
 from umbel.app.records import result_of
 from umbel.app.result_graph import ResultGraph, build_graph, collect, iterdeps, leaf_of
 from umbel.app.stored_result import StoredResult

@@ -7,9 +7,9 @@ from collections.abc import Callable, Generator
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
+from umbel.app.allow_join import allow_join_result, assert_will_not_block, denied_join_result
 from umbel.app.async_result import AsyncResult
 from umbel.app.group_result import GroupResult, result_from_tuple
-from umbel.app.joining import allow_join_result, assert_will_not_block, denied_join_result
 from umbel.app.lifecycle import Lifecycle
 from umbel.app.result_set import ResultSet
 from umbel.core import states

@@ -8,10 +8,10 @@ from itertools import islice
 from typing import Any, Generic, NoReturn, TypeVar, overload
 
 from umbel.app.acting import Revocable
+from umbel.app.allow_join import assert_will_not_block
 from umbel.app.arrivals import arrivals, arrivals_async
 from umbel.app.async_result import AsyncResult
 from umbel.app.current import app_or_default
-from umbel.app.joining import assert_will_not_block
 from umbel.app.waiting import Ticket, waiter_of
 from umbel.core import states
 from umbel.core.errors import NotSupportedError
