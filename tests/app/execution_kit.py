@@ -41,6 +41,20 @@ def make_app(folder: Path, **settings: Any) -> Any:
     return KitApp("kit", set_as_current=False, broker=f"sqlite:///{folder}/kit.db", changes=settings)
 
 
+def add_sums(app: Any) -> tuple[Any, Any]:
+    """Give an app the tasks of arithmetic: `kit.add` of numbers, and `kit.total`, which returns what it gets."""
+
+    @app.task(name="kit.add")
+    def add(*numbers: int) -> int:
+        return sum(numbers)
+
+    @app.task(name="kit.total")
+    def total(values: list[Any]) -> list[Any]:
+        return values
+
+    return add, total
+
+
 def job_of(delivery: Delivery, number: int = 1, **verdict: Any) -> Job:
     return Job(
         number,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.app.execution_kit import KitApp, MiniWorker, make_app
+from tests.app.execution_kit import KitApp, MiniWorker, add_sums, make_app
 from umbel import chain, chord, group
 from umbel.core import errors
 from umbel.core.message import End
@@ -22,13 +22,7 @@ OURS = ["umbel.fail", "umbel.fail_piece", "umbel.forget", "umbel.join", "umbel.r
 def app(tmp_path: Path) -> Iterator[Any]:
     app = make_app(tmp_path)
 
-    @app.task(name="kit.add")
-    def add(*numbers: int) -> int:
-        return sum(numbers)
-
-    @app.task(name="kit.total")
-    def total(values: list[Any]) -> list[Any]:
-        return values
+    add_sums(app)
 
     yield app
     app.close()

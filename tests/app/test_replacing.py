@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.app.execution_kit import MiniWorker, job_of, make_app
+from tests.app.execution_kit import MiniWorker, add_sums, job_of, make_app
 from umbel import chain, chord, group
 from umbel.core import errors
 
@@ -17,13 +17,7 @@ from umbel.core import errors
 def app(tmp_path: Path) -> Iterator[Any]:
     app = make_app(tmp_path)
 
-    @app.task(name="kit.add")
-    def add(*numbers: int) -> int:
-        return sum(numbers)
-
-    @app.task(name="kit.total")
-    def total(values: list[Any]) -> list[Any]:
-        return values
+    add, total = add_sums(app)
 
     @app.task(name="kit.fail")
     def fail(*_: Any) -> None:

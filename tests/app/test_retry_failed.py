@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.app.execution_kit import KitApp, MiniWorker, job_of, make_app
+from tests.app.execution_kit import KitApp, MiniWorker, add_sums, job_of, make_app
 from umbel import chain, chord, group
 from umbel.app import kept
 from umbel.core.errors import NotSupportedError, TaskError
@@ -29,13 +29,7 @@ def app(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
         app = KitApp("kit", set_as_current=False, broker=f"memory://{tmp_path.name}", changes=settings)
     app.broken = {"x", "y"}
 
-    @app.task(name="kit.add")
-    def add(*numbers: int) -> int:
-        return sum(numbers)
-
-    @app.task(name="kit.total")
-    def total(values: list[Any]) -> list[Any]:
-        return values
+    add_sums(app)
 
     @app.task(name="kit.may", bind=True)
     def may(self: Any, *given: Any) -> Any:

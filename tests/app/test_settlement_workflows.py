@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.app.execution_kit import MiniWorker, job_of, make_app
+from tests.app.execution_kit import MiniWorker, add_sums, job_of, make_app
 from umbel import chain, chord, group
 from umbel.app.purging import purge
 from umbel.core import errors
@@ -22,13 +22,7 @@ from umbel.engine.seam import Lease
 def app(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
     app = make_app(tmp_path, workflow_inline_limit=request.param)
 
-    @app.task(name="kit.add")
-    def add(*numbers: int) -> int:
-        return sum(numbers)
-
-    @app.task(name="kit.total")
-    def total(values: list[int | None]) -> list[int | None]:
-        return values
+    add_sums(app)
 
     @app.task(name="kit.fail")
     def fail(*_: Any) -> None:

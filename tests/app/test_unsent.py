@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.app.execution_kit import KitApp, MiniWorker, make_app
+from tests.app.execution_kit import KitApp, MiniWorker, add_sums, make_app
 from umbel import chord, group
 from umbel.app.canvas.underway import LeftOpen, Underway
 from umbel.app.ids import new_id
@@ -23,13 +23,7 @@ from umbel.core.message import End
 def app(tmp_path: Path) -> Iterator[Any]:
     app = make_app(tmp_path)
 
-    @app.task(name="kit.add")
-    def add(*numbers: int) -> int:
-        return sum(numbers)
-
-    @app.task(name="kit.total")
-    def total(values: list[Any]) -> list[Any]:
-        return values
+    add, _ = add_sums(app)
 
     @app.task(name="kit.more", bind=True)
     def more(self: Any, fails: bool = False) -> str:
