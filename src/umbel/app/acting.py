@@ -31,9 +31,7 @@ class Revocable:
         timeout: float | None = None,
     ) -> Any:
         """Revoke the task, or all of them: none starts; with `terminate` it is killed with `signal` where it runs."""
-        if connection is not None:
-            raise NotSupportedError("revoke(connection=...): umbel uses the app's own connection; leave it out")
-        return self.app.control.revoke(self._task_ids(), **revocation(terminate, signal, wait, timeout))
+        return self.app.control.revoke(self._task_ids(), **revocation(connection, terminate, signal, wait, timeout))
 
 
 class InWorkflow(Revocable):
@@ -68,8 +66,15 @@ class InWorkflow(Revocable):
         return build_graph(self, intermediate=True)
 
 
-def revocation(terminate: bool, signal: str | None, wait: bool, timeout: float | None) -> dict[str, Any]:
-    """Return what `revoke` of a result says, in the words of `control.revoke`."""
+def revocation(
+    connection: Any, terminate: bool, signal: str | None, wait: bool, timeout: float | None
+) -> dict[str, Any]:
+    """Return what `revoke` of a result says, in the words of `control.revoke`.
+
+    Raises NotSupportedError where a connection is given.
+    """
+    if connection is not None:
+        raise NotSupportedError("revoke(connection=...): umbel uses the app's own connection; leave it out")
     return {
         "terminate": terminate,
         "signal": signal or "SIGTERM",

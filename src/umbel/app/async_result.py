@@ -15,7 +15,7 @@ from umbel.app.result_graph import ResultGraph, build_graph, collect, iterdeps, 
 from umbel.app.stored_result import StoredResult
 from umbel.app.waiting import Ticket, waiter_of
 from umbel.core import states
-from umbel.core.errors import NotSupportedError, TaskError
+from umbel.core.errors import TaskError
 from umbel.core.errors import TimeoutError as ResultTimeout
 
 __all__ = ["AsyncResult"]
@@ -230,9 +230,8 @@ class AsyncResult(InWorkflow, StoredResult[R]):
         timeout: float | None = None,
     ) -> Any:
         """Revoke every task with one of these stamps, not only this one (Celery: the same)."""
-        if connection is not None:
-            raise NotSupportedError("connection=... is not supported: umbel uses the app's own connection")
-        return self.app.control.revoke_by_stamped_headers(headers, **revocation(terminate, signal, wait, timeout))
+        said = revocation(connection, terminate, signal, wait, timeout)
+        return self.app.control.revoke_by_stamped_headers(headers, **said)
 
     # --- the workflow around it -----------------------------------------------------------------------------
 
