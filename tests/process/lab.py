@@ -232,6 +232,20 @@ class Lab:
         self.workers.append(worker)
         return worker.wait_ready() if ready else worker
 
+    def faulty_worker(self, points: str, process: str, settings: dict[str, Any]) -> Path:
+        """Start a worker with one executor that meets a fault once; return the file that is there when it has."""
+        fired = self.folder / "fired"
+        self.worker(
+            "-c",
+            "1",
+            settings=settings,
+            ready=False,
+            UMBEL_FAILPOINTS=points,
+            UMBEL_FAILPOINTS_IN=process,
+            UMBEL_FAILPOINTS_ONCE=str(fired),
+        )
+        return fired
+
     def python(self, code: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         """Start a Python process of this lab that runs `code` with `lab_app` at hand."""
         prelude = "import os, sys, json\nfrom tests.process import journal\nfrom tests.process.worker_app import app\n"

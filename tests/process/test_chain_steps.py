@@ -25,16 +25,7 @@ def run_chain(lab: Lab, rule: str, process: str, *, late: bool) -> tuple[str, di
     node = lab.app.tasks[NODES[late]]
     labels = [f"step{number}" for number in range(LENGTH)]
     last = chain(*(node.si(label, 0.0, "plain") for label in labels), app=lab.app).apply_async()
-    fired = lab.folder / "fired"
-    lab.worker(
-        "-c",
-        "1",
-        settings=SETTINGS,
-        ready=False,
-        UMBEL_FAILPOINTS=f"{rule}@{lab.rng.randint(2, LENGTH - 2)}",
-        UMBEL_FAILPOINTS_IN=process,
-        UMBEL_FAILPOINTS_ONCE=str(fired),
-    )
+    fired = lab.faulty_worker(f"{rule}@{lab.rng.randint(2, LENGTH - 2)}", process, SETTINGS)
     state = lab.wait_states([last.id], 30)[last.id].state
     lab.drain(20)
     assert fired.exists(), f"{rule} was never passed"

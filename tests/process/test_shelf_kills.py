@@ -23,16 +23,7 @@ STEPS = [
 @pytest.mark.parametrize(("process", "step"), STEPS)
 def test_no_step_with_the_shelf_breaks_a_promise(rabbit_lab: Lab, process: str, step: str, fault: str) -> None:
     lab, lease = rabbit_lab, {"worker_lease": 1.0, "worker_heartbeat": 0.25}
-    fired = lab.folder / "fired"
-    lab.worker(
-        "-c",
-        "1",
-        settings=lease,
-        ready=False,
-        UMBEL_FAILPOINTS=f"{step}={fault}@2",
-        UMBEL_FAILPOINTS_IN=process,
-        UMBEL_FAILPOINTS_ONCE=str(fired),
-    )
+    fired = lab.faulty_worker(f"{step}={fault}@2", process, lease)
     short = (process, kind_of(step)) == ("consumer", "put")
     ids = lab.send_many("lab.work", 60 if short else 6, 0.0 if short else 0.01)
     wait(fired.exists, 20, f"{step} to be passed")
