@@ -70,6 +70,14 @@ def _plain(app: Umbel) -> None:
                 time.sleep(0.01)
         return value
 
+    @app.task(bind=True, name="lab.held_early")
+    def held_early(self: Any, gate: str) -> str:
+        """Run until the file `gate` exists, acknowledged early."""
+        with told(self) as value:
+            while not os.path.exists(gate):
+                time.sleep(0.01)
+        return value
+
     @app.task(bind=True, name="lab.awaited", acks_late=True)
     async def awaited(self: Any, seconds: float = 0.0) -> str:
         import asyncio

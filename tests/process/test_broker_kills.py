@@ -162,14 +162,23 @@ def test_what_a_frozen_worker_held_is_done_by_another_and_the_first_word_stays(b
 
 def test_early_tasks_of_a_frozen_worker_do_not_run_twice(broker_lab: Lab) -> None:
     lab = broker_lab
+    gate = lab.folder / "gate"
+    gate.touch()
     first = lab.worker("-c", "1", settings=SHORT)
-    id = lab.send("lab.work", 1.0)
-    lab.wait_started(id)
-    pids = first.everybody()
+    lab.wait_states(lab.send_many("lab.held_early", 20, str(gate)))
+    # Known as short, several are given to the executor at once.
+    gate.unlink()
+    ids = lab.send_many("lab.held_early", 3, str(gate))
+    lab.wait_started(ids[0])
+    pids, executors = first.everybody(), first.executors()
     freeze(lab, pids)
+    gate.touch()
     lab.worker("-c", "1", settings=SHORT)
-    assert lab.wait_states([id])[id].error == "WorkerLostError"
+    finals = lab.wait_states(ids)
+    assert [finals[id].error or finals[id].state for id in ids] == ["WorkerLostError", "SUCCESS", "SUCCESS"]
+    thaw(lab, executors)
+    wait(lambda: ids[0] in lab.journal.ids("end"), 15, "the end of what ran there")
     thaw(lab, pids)
     lab.wait_states(lab.send_many("lab.work", 10, 0.01))
     assert lab.prove(Rules(late=False, unsettled=10.0)).duplicated == 0
-    assert lab.finals([id])[id].error == "WorkerLostError"
+    assert lab.finals(ids) == finals

@@ -99,9 +99,36 @@ def test_early_tasks_of_a_frozen_worker_do_not_run_twice(lab: Lab) -> None:
     assert lab.finals([id])[id].error == "WorkerLostError"
 
 
-def test_freezes_under_load_repeat_only_what_was_held(lab: Lab) -> None:
+def test_what_waited_in_a_frozen_executor_is_not_begun_there_when_it_wakes(lab: Lab, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    first = lab.worker("-c", "1", settings=SHORT)
+    gate.touch()
+    known = [lab.send("lab.held_early", str(gate)) for _ in range(20)]
+    lab.wait_states(known)
+    # Known as short, several are given to the executor at once.
+    gate.unlink()
+    ids = [lab.send("lab.held_early", str(gate)) for _ in range(3)]
+    lab.wait_started(ids[0])
+    pids = first.everybody()
+    executors = first.executors()
+    freeze(lab, pids)
+    gate.touch()
+    second = lab.worker("-c", "1", settings=SHORT)
+    finals = lab.wait_states(ids)
+    assert [finals[id].error or finals[id].state for id in ids] == ["WorkerLostError", "SUCCESS", "SUCCESS"]
+    assert second.said("0 of them were running") or second.said("2 had only been waiting")
+    # The executor has all the time it wants before its consumer sees that the leases have lapsed.
+    thaw(lab, executors)
+    wait(lambda: ids[0] in lab.journal.ids("end"), 15, "the end of what ran there")
+    thaw(lab, pids)
+    wait(lambda: first.said("lapsed"), 15, "the frozen worker to notice")
+    assert lab.prove(Rules(late=False, unsettled=10.0)).duplicated == 0
+
+
+@pytest.mark.parametrize("late", [True, False], ids=["late", "early"])
+def test_freezes_under_load_repeat_only_what_was_held(lab: Lab, late: bool) -> None:
     workers = [lab.worker("-c", "1", settings=SHORT) for _ in range(2)]
-    load = lab.load("lab.work_late", shortest=0.0, longest=0.02, waiting=40)
+    load = lab.load("lab.work_late" if late else "lab.work", shortest=0.0, longest=0.02, waiting=40)
     for worker in workers:
         before = lab.journal.count("end")
         wait(lambda before=before: lab.journal.count("end") > before + 20, 15, "progress")
@@ -114,7 +141,7 @@ def test_freezes_under_load_repeat_only_what_was_held(lab: Lab) -> None:
         seen = worker.text().count("lapsed")
         wait(lambda worker=worker: worker.said("lapsed"), 15, f"the frozen worker to notice ({seen})")
     load.stop()
-    lab.prove(Rules(late=True, unsettled=3.0))
+    lab.prove(Rules(late=late, unsettled=3.0))
 
 
 def test_suspended_and_resumed_together_workers_go_on(lab: Lab) -> None:

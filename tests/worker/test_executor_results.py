@@ -1,9 +1,10 @@
-"""Where the store is no part of the broker an executor with nothing else to do stores a result by itself."""
+"""An executor: it stores results by itself where that is its own to do, and begins nothing without a lease."""
 
 from __future__ import annotations
 
 import random
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from umbel.engine.clock import SYSTEM_CLOCK
 from umbel.worker.executor import Down, Executor, ExecutorLimits, Up, results_apart
 from umbel.worker.frames import FrameReader, pack
 from umbel.worker.options import WorkerOptions
-from umbel.worker.progress import Progress
+from umbel.worker.progress import Progress, lease_clock
 
 
 @pytest.fixture
@@ -47,9 +48,9 @@ def progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Progre
     made.remove()
 
 
-def job(app: Any, number: int, verdict: str = "") -> Job:
-    message = app.client.build(app.tasks["double"], (number,), {}, {"task_id": str(number)})
-    return Job(number, message.id, "double", "celery", "", message.head, message.body, 0, 0, 1, 0, verdict=verdict)
+def job(app: Any, number: int, verdict: str = "", task: str = "double") -> Job:
+    message = app.client.build(app.tasks[task], (number,), {}, {"task_id": str(number)})
+    return Job(number, message.id, task, "celery", "", message.head, message.body, 0, 0, 1, 0, verdict=verdict)
 
 
 def reports(app: Any, progress: Progress, store: Any, *jobs: Job) -> list[Report]:
@@ -96,6 +97,24 @@ def test_a_task_whose_process_was_killed_when_its_result_was_stored_has_ended_as
     (report,) = reports(app, progress, results_apart(app.engine), job(app, 1, verdict))
     assert (report.kind, report.record) == ("ended", None)
     assert app.AsyncResult("1").get(timeout=1) == 2
+
+
+def test_what_has_not_begun_when_the_lease_lapses_waits_until_it_stands_again(app: Any, progress: Progress) -> None:
+    slot = progress.slot(0)
+    seen: list[tuple[bool, int]] = []
+
+    @app.task(name="lapse")
+    def lapse(_number: int) -> None:
+        progress.hold(0.0, lease_clock())
+        threading.Timer(0.3, progress.hold, (30.0, lease_clock())).start()
+
+    @app.task(name="look")
+    def look(_number: int) -> None:
+        seen.append((slot.is_leased(), slot.started()))
+
+    first, last = reports(app, progress, None, job(app, 1, task="lapse"), job(app, 2, task="look"))
+    assert (first.kind, last.kind) == ("success", "success")
+    assert seen == [(True, 2)]
 
 
 def test_a_store_that_is_the_broker_too_is_left_to_the_consumer(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from umbel.worker import progress
-from umbel.worker.progress import Progress
+from umbel.worker.progress import Progress, lease_clock
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +33,31 @@ def test_a_slot_says_what_runs_and_how_far_it_got() -> None:
     slot.finish(5)
     assert slot.running() is None
     assert slot.started() == 5
+
+
+def test_what_was_said_to_begin_can_be_taken_back() -> None:
+    mine = Progress.create("back", 2)
+    slot = mine.slot(0)
+    slot.start(5)
+    slot.finish(5)
+    slot.start(9)
+    slot.take_back()
+    assert slot.running() is None
+    assert not mine.was_started(0, 9)
+    assert mine.was_started(0, 5)
+    slot.start(9)
+    assert mine.was_started(0, 9)
+    assert slot.running() is not None
+
+
+def test_a_lease_is_seen_by_every_slot_until_it_lapses() -> None:
+    mine = Progress.create("lease", 2)
+    slots = [mine.slot(0), mine.slot(1), Progress.attach("lease").slot(1)]
+    assert all(slot.is_leased() for slot in slots), "a session that has leased nothing yet"
+    mine.hold(30.0, lease_clock())
+    assert all(slot.is_leased() for slot in slots)
+    mine.hold(30.0, lease_clock() - 31.0)
+    assert not any(slot.is_leased() for slot in slots)
 
 
 def test_a_killed_process_has_told_what_it_began() -> None:

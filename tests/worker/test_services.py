@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -17,6 +18,7 @@ from umbel.engine.clock import SYSTEM_CLOCK
 from umbel.engine.seam import Engine, Lease
 from umbel.engines.memory import open_engine
 from umbel.worker.heartbeat import Heartbeat
+from umbel.worker.progress import Progress
 from umbel.worker.service import Service, Troubles
 from umbel.worker.settler import Settler
 
@@ -145,11 +147,14 @@ class Beat:
     def __init__(self, broker: Any, store: Any = None, interval: float = 0.05, lease: Lease = LEASE) -> None:
         self.recovered: list[Delivery] = []
         self.lost = 0
+        self.progress = Progress.create(uuid.uuid4().hex, 1)
+        self.progress.remove()
         self.service = Heartbeat(
             broker,
             store,
             lease,
             SYSTEM_CLOCK,
+            self.progress,
             interval=interval,
             recovered=self.recovered.extend,
             lost=self._lost,
@@ -177,9 +182,27 @@ def test_leases_that_went_to_others_are_told(engine: Engine, wait_until: Callabl
     assert engine.broker is not None
     heir = Lease(("q",), "heir", 10, 30.0)
     wait_until(lambda: engine.broker and engine.broker.recover(heir, time.time()), what="the heir to take over")
-    beat = Beat(engine.broker)
+    beat = Beat(engine.broker, lease=LEASE._replace(seconds=0.4))
     wait_until(lambda: beat.lost, what="the loss to be told")
+    # Nothing makes them look like its own again.
+    wait_until(lambda: not beat.progress.slot(0).is_leased(), what="its executors to see it")
     stop(beat.service)
+    assert beat.lost == 1
+
+
+def test_executors_see_that_a_lease_lapsed_and_that_it_stands_again(
+    engine: Engine, wait_until: Callable[..., None]
+) -> None:
+    flaky = Flaky(engine.broker)
+    beat = Beat(flaky, lease=LEASE._replace(seconds=0.4))
+    slot = beat.progress.slot(0)
+    assert slot.is_leased()
+    flaky.failures = 10_000
+    wait_until(lambda: not slot.is_leased(), what="the lease to lapse")
+    flaky.failures = 0
+    wait_until(slot.is_leased, what="the lease to stand again")
+    stop(beat.service)
+    assert beat.lost == 0
 
 
 def test_what_a_dead_owner_left_is_taken_over(engine: Engine, wait_until: Callable[..., None]) -> None:

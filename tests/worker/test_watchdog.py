@@ -16,6 +16,7 @@ from umbel.engine.clock import SYSTEM_CLOCK
 from umbel.engine.seam import Lease
 from umbel.testing.clock import ManualClock
 from umbel.worker.heartbeat import Heartbeat
+from umbel.worker.progress import Progress
 from umbel.worker.watchdog import Watchdog
 
 
@@ -83,11 +84,14 @@ def test_what_a_session_known_to_be_dead_held_comes_back_at_once(app: Umbel) -> 
     app.send_task("x")
     assert app.broker.lease(Lease(("celery",), "buried", 1, 600.0), time.time())
     found: list[Delivery] = []
+    progress = Progress.create("heir", 1)
+    progress.remove()
     heartbeat = Heartbeat(
         app.broker,
         None,
         Lease(("celery",), "heir", 0, 30.0),
         SYSTEM_CLOCK,
+        progress,
         interval=60.0,
         recovered=found.extend,
         lost=lambda: pytest.fail("the lease was lost"),

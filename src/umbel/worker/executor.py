@@ -7,12 +7,12 @@ holds nothing back; the answer comes from the signal's handler, between two byte
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import socket
 import sys
 import threading
+import time
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
@@ -32,10 +32,12 @@ from umbel.worker.limits import hard_limit_of, soft_limit_of, unlimited
 from umbel.worker.loop import TaskLoop
 from umbel.worker.next_step import Next, NextSteps
 from umbel.worker.options import WorkerOptions
+from umbel.worker.outcome_log import log_report
 from umbel.worker.progress import Slot
 from umbel.worker.ring import RingWriter
 
-task_logger = logging.getLogger("celery.worker")
+#: How often an executor looks whether a lapsed lease stands again (seconds).
+_LEASE_PAUSE = 0.02
 
 
 class Down(msgspec.Struct, array_like=True, gc=False):
@@ -158,8 +160,10 @@ class Executor:
         limited = self.limits != _NO_LIMITS
         #: Task name → whether it is asynchronous, and its soft limit where the message sets none.
         facts: dict[str, tuple[bool, float | None]] = {}
-        while queue:
+        while queue and self._is_leased():
             job = queue.popleft()
+            if not self._begin(job):
+                continue
             if job.size and self.bodies is not None:
                 job.body = bytes(self.bodies[job.place : job.place + job.size])
             known = facts.get(job.task)
@@ -178,8 +182,32 @@ class Executor:
             if limited and self._limit_reached():
                 break
 
-    def _run_one(self, job: Job, soft: float | None) -> None:
+    def _is_leased(self) -> bool:
+        """Wait while nobody knows whose the waiting jobs are; False if they have been given back meanwhile.
+
+        A worker that was frozen, or could not reach its broker, for as long as a lease lasts: others were told that
+        these jobs only waited, and may run them. Its consumer extends the lease, or ends with its executors.
+        """
+        while not self.slot.is_leased():
+            if self._recall_wanted:
+                self._give_back()
+                return False
+            time.sleep(_LEASE_PAUSE)
+        return True
+
+    def _begin(self, job: Job) -> bool:
+        """Say that a job begins; False, and it waits on, where the lease lapsed in just this moment.
+
+        In this order: who takes the job over reads that it has begun, or it is not begun.
+        """
         self.slot.start(job.number)
+        if self.slot.is_leased():
+            return True
+        self.slot.take_back()
+        self._queue.appendleft(job)
+        return False
+
+    def _run_one(self, job: Job, soft: float | None) -> None:
         failpoint("run.before")
         if job.verdict:
             soft = None
@@ -259,7 +287,6 @@ class Executor:
     def _start_async(self, job: Job) -> None:
         if self._loop is None:
             self._loop = TaskLoop(self.runner, self._deliver)
-        self.slot.start(job.number)
         self.slot.finish(job.number)
         failpoint("run.before")
         self._loop.submit(
@@ -366,33 +393,6 @@ def resident_kib() -> int:
 
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak // 1024 if sys.platform == "darwin" else peak
-
-
-#: How loudly an outcome is said.
-_LEVELS = {
-    "success": logging.INFO,
-    "retry": logging.INFO,
-    "ignore": logging.INFO,
-    "revoked": logging.INFO,
-    "requeue": logging.INFO,
-    "replaced": logging.INFO,
-    "ended": logging.WARNING,
-}
-
-
-def log_report(job: Job, report: Report) -> None:
-    """Write the line that the runner made about an outcome, and take it out of the report.
-
-    The task is not current any more, so the record says itself which it was. Celery: `record.data`.
-    """
-    if report.log:
-        # Celery: failures that the task expects (`throws`) are INFO.
-        level = logging.INFO if report.expected else _LEVELS.get(report.kind, logging.ERROR)
-        if task_logger.isEnabledFor(level):
-            data = {"id": job.id, "name": job.task, "runtime": report.runtime}
-            extra = {"task_id": job.id, "task_name": job.task, "data": data}
-            task_logger.log(level, "%s", report.log, extra=extra)
-        report.log = ""
 
 
 def no_operation(*_args: Any) -> None:

@@ -9,6 +9,7 @@ from umbel.core.errors import OperationalError
 from umbel.core.message import Delivery
 from umbel.engine.clock import Clock
 from umbel.engine.seam import Broker, Lease, Store
+from umbel.worker.progress import Progress, lease_clock
 from umbel.worker.service import Service
 
 #: How many lapsed deliveries one look takes over.
@@ -18,6 +19,8 @@ _EXPIRE_EVERY = 60.0
 #: Seconds after which whoever was told that a group is complete has surely published its body, or never will; the
 #: look for such groups is as often.
 _LATE = 10.0
+#: How soon a failed extension is tried again (seconds): executors that have nothing to be sure of wait for it.
+_OVERDUE = 1.0
 
 
 class Heartbeat(Service):
@@ -35,6 +38,7 @@ class Heartbeat(Service):
         store: Store | None,
         lease: Lease,
         clock: Clock,
+        progress: Progress,
         *,
         interval: float,
         recovered: Callable[[list[Delivery]], None],
@@ -47,6 +51,7 @@ class Heartbeat(Service):
         self._store = store
         self._lease = lease._replace(limit=_RECOVER_LIMIT, dead=dead)
         self._clock = clock
+        self._progress = progress
         self._interval = interval
         self._recovered = recovered
         self._lost = lost
@@ -56,19 +61,23 @@ class Heartbeat(Service):
         self._born = clock.monotonic()
         #: While False nothing is recovered (the worker is shutting down).
         self.recovering = True
+        #: False once leases of this session have passed to others.
+        self._holding = True
+        #: When the leases were extended, or could have been needed first (monotonic time).
+        self._extended = clock.monotonic()
+        progress.hold(lease.seconds, lease_clock())
 
     def run(self) -> None:
         """Beat until told to stop."""
         pause = self._interval / 2
-        beat = self._clock.monotonic()
         while True:
             self._try(self._recover)
             self._try(self._expire)
             self._try(self._publish_late)
-            if self.stopping.wait(pause):
+            overdue = self._clock.monotonic() - self._extended > 2 * self._interval
+            if self.stopping.wait(min(pause, _OVERDUE) if overdue else pause):
                 return
-            if self._clock.monotonic() - beat >= self._interval:
-                beat = self._clock.monotonic()
+            if self._holding and self._clock.monotonic() - self._extended >= self._interval:
                 self._try(self._extend)
 
     def _try(self, step: Callable[[], None]) -> None:
@@ -78,9 +87,15 @@ class Heartbeat(Service):
             self.troubles.tell(f"The {self.name} could not do its work, trying again", exc)
 
     def _extend(self) -> None:
+        began, since = self._clock.monotonic(), lease_clock()
         if not self._broker.extend(self._lease.owner, self._lease.seconds, self._clock.now()):
+            # Told once: another extension would make what is held from now on look like what was held before.
+            self._holding = False
             self._lost()
-        elif signals.heartbeat_sent.receivers:
+            return
+        self._extended = began
+        self._progress.hold(self._lease.seconds, since)
+        if signals.heartbeat_sent.receivers:
             signals.heartbeat_sent.send(sender=self)
 
     def _recover(self) -> None:

@@ -3,11 +3,15 @@
 One file per consumer session, mapped by the consumer and its executors. An executor writes the number of the
 job it begins (numbers grow) and when; nobody asks it, so a killed one has still told how far it got. A later
 worker on this host reads the file of a dead session to tell started messages from those that only waited.
+
+The last word of the file is the consumer's: until when it may be sure of its leases. What an executor has not begun
+by then is not begun: whoever took the messages over was told that they only waited, and runs them.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import mmap
 import os
 import tempfile
@@ -22,9 +26,12 @@ from umbel.worker.ring import Rings
 #: `struct.pack_into` clears the place first, and a reader may see that.
 _WORDS = 4
 _SLOT_BYTES = 8 * _WORDS
+_LEASE_BYTES = 8
 MAX_SLOTS = 4096
 #: Files of sessions that nobody recovered are removed after this many seconds.
 _KEEP = 7 * 86400.0
+#: Leases lapse while the machine sleeps; the monotonic clock of Linux stands still then.
+_LEASE_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def directory() -> Path:
@@ -60,10 +67,13 @@ class Progress:
         path = _path(session)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
         try:
-            os.ftruncate(fd, _SLOT_BYTES * slots)
-            return cls(mmap.mmap(fd, _SLOT_BYTES * slots), path, session, Rings(slots), Bodies(slots))
+            size = _SLOT_BYTES * slots + _LEASE_BYTES
+            os.ftruncate(fd, size)
+            made = cls(mmap.mmap(fd, size), path, session, Rings(slots), Bodies(slots))
         finally:
             os.close(fd)
+        made.hold(math.inf, 0.0)
+        return made
 
     @classmethod
     def open(cls, session: str) -> Progress | None:
@@ -92,15 +102,19 @@ class Progress:
     @property
     def slots(self) -> int:
         """How many executors the file has room for."""
-        return len(self._map) // _SLOT_BYTES
+        return (len(self._map) - _LEASE_BYTES) // _SLOT_BYTES
 
     def slot(self, index: int) -> Slot:
         """Return the slot of one executor."""
         return Slot(self._map, index)
 
+    def hold(self, seconds: float, since: float) -> None:
+        """Say that leases stand for `seconds` from `since`, a time of `lease_clock` (consumer)."""
+        _lease_word(self._map)[0] = since + seconds
+
     def was_started(self, index: int, number: int) -> bool:
         """Tell whether executor `index` has begun job `number`; a slot that is not there counts as begun."""
-        if _SLOT_BYTES * (index + 1) > len(self._map):
+        if index >= self.slots:
             return True
         return self.slot(index).started() >= number
 
@@ -109,20 +123,38 @@ class Progress:
         self._path.unlink(missing_ok=True)
 
 
+def lease_clock() -> float:
+    """Return the time by which leases are counted here (seconds; comparable between processes of this machine)."""
+    return time.clock_gettime(_LEASE_CLOCK)
+
+
+def _lease_word(mapped: mmap.mmap) -> memoryview:
+    return memoryview(mapped)[-_LEASE_BYTES:].cast("d")
+
+
 class Slot:
     """One executor's place in the file: written by the executor and read by the consumer, all but what it may do."""
 
-    __slots__ = ("_numbers", "_since")
+    __slots__ = ("_lease", "_numbers", "_since")
 
     def __init__(self, mapped: mmap.mmap, index: int) -> None:
         place = memoryview(mapped)[_SLOT_BYTES * index : _SLOT_BYTES * (index + 1)]
         self._numbers = place.cast("Q")
         self._since = place.cast("d")
+        self._lease = _lease_word(mapped)
+
+    def is_leased(self) -> bool:
+        """Tell whether what this session has leased is its own still, for all that is known here (executor)."""
+        return self._lease[0] > time.clock_gettime(_LEASE_CLOCK)
 
     def start(self, number: int) -> None:
         """Say that job `number` begins now (executor). Numbers grow."""
         self._since[2] = time.monotonic()
         self._numbers[0] = number
+
+    def take_back(self) -> None:
+        """Say that what was said to begin has not begun (executor)."""
+        self._numbers[0] = self._numbers[1]
 
     def since(self) -> float:
         """Return the monotonic time at which the last job began."""

@@ -66,6 +66,7 @@ def build_consumer(
         store,
         lease,
         clock,
+        progress,
         interval=options.heartbeat,
         recovered=feeder.take_recovered,
         lost=lambda: consumer.lease_lost(),  # noqa: PLW0108 - the consumer is made below
