@@ -134,12 +134,14 @@ def _limited(app: Umbel) -> None:
 
     @app.task(bind=True, name="lab.soft")
     def soft(self: Any) -> str:
-        with told(self) as value:
-            try:
+        # The limit may come as soon as the start is told, so that is inside too.
+        try:
+            with told(self):
                 threading.Event().wait()
-            except SoftTimeLimitExceeded:
-                say("soft", self.request.id)
-                return "stopped in time"
+        except SoftTimeLimitExceeded:
+            say("soft", self.request.id)
+        value = "stopped in time"
+        say("end", self.request.id, value=value)
         return value
 
     @app.task(bind=True, name="lab.eat", acks_late=True)

@@ -128,7 +128,7 @@ def lease_clock() -> float:
     return time.clock_gettime(_LEASE_CLOCK)
 
 
-def _lease_word(mapped: mmap.mmap) -> memoryview:
+def _lease_word(mapped: mmap.mmap) -> memoryview[float]:
     return memoryview(mapped)[-_LEASE_BYTES:].cast("d")
 
 
