@@ -204,11 +204,12 @@ def test_workflows_have_the_same_values_in_one_process(lab: Lab) -> None:
     define(app)
     maker, plan, ids = Maker(lab.seed, longest=0.0, growing=True), Plan(), dict[str, str]()
     with Session(app):
-        for _ in range(COUNT):
+        # Shapes that were wrong were one in a thousand.
+        for _ in range(10 * COUNT):
             expr = maker.workflow()
             evaluate(expr, plan)
             signature(app, expr, NODES[True], new_id, ids).apply_async()
-        wait(lambda: len(ended(app, ids)) == len(ids), 40, "all tasks to end")
+        wait(lambda: len(ended(app, ids)) == len(ids), 60, "all tasks to end")
     found = ended(app, ids)
     assert {label: found[id] for label, id in ids.items()} == {label: ("SUCCESS", plan.values[label]) for label in ids}
     assert lab.journal.count("start") == lab.journal.count("end") == len(set(lab.journal.ids("start")))

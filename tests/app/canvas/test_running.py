@@ -59,6 +59,18 @@ VALUES = (
     ("chord([add.s(1, 1), add.s(2, 2)])(total.s())", 6),
     ("chord([add.s(1, 1), add.s(2, 2)], interval=1)(total.s(), max_retries=3)", 6),
     ("chord([add.s(1, 1)], kwargs={'plus': 5})(total.s())", 7),
+    # What comes after a header that is sent as it is read has shapes of its own.
+    (
+        "chord([add.s(1, 1)], chord([chord([add.si(1, 1), add.si(2, 2)], group(keep.s(1), keep.s(1))), add.si(3, 3)],"
+        " keep.s()))",
+        [[[[[[[2, 4], 1], {}], [[[2, 4], 1], {}]], 6]], {}],
+    ),
+    # Of members that travel as stubs nobody sees any more that they end in groups.
+    (
+        "add.s(1, 1) | group([add.s(1) | group(add.s(1), add.s(2)), chord([add.s(1), add.s(2)], keep.s())"
+        " | group(keep.si(5), keep.si(6))]) | keep.s()",
+        [[[[4, 5], [[[5], {}], [[6], {}]]]], {}],
+    ),
     ("add.chunks([(1, 2), (3, 4), (5, 6)], 2)", [[3, 7], [11]]),
     ("add.chunks(((n, n) for n in range(3)), 2)", [[0, 2], [4]]),
     ("add.s(1, 1) | add.chunks([(1, 2)], 1) | keep.s()", [[[[3]]], {}]),

@@ -160,6 +160,7 @@ def stream_chord(
     given = header["options"].get("task_id")
     # The header without its members, so that only what follows is looked at.
     hollow = freeze(chain_of([chord_of(group_of([], {"task_id": given or new_id()}), body), *found[1:]]), new_id)
+    keep_shapes(app, shapes(hollow))
     first, *rest = list_of(tasks_of(hollow)) if kind_of(hollow) is Kind.CHAIN else [hollow]
     group_id = first["options"]["task_id"]
     whole = chain_of([first["kwargs"]["body"], *rest])

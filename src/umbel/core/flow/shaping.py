@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from umbel.core.flow.shape import Kind, Sig, body_of, header_group, is_stream, kind_of, list_of, tasks_of
+from umbel.core.flow.stubs import is_stub
 
 __all__ = ["ends_in_group", "shape_of", "shapes"]
 
@@ -31,7 +32,10 @@ def shapes(sig: Sig) -> dict[str, Any]:
 
 
 def _add(found: dict[str, Any], group: Sig) -> None:
-    if kind_of(group) is Kind.GROUP and not is_stream(tasks_of(group)) and any(map(ends_in_group, tasks_of(group))):
+    if kind_of(group) is not Kind.GROUP or is_stream(tasks_of(group)) or not any(map(ends_in_group, tasks_of(group))):
+        return
+    # A header with stubs was frozen and described before: what they stand for cannot be seen any more.
+    if not any(is_stub(_last(member)) for member in tasks_of(group)):
         found[group["options"]["task_id"]] = shape_of(group)
 
 
