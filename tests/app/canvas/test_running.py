@@ -61,14 +61,18 @@ VALUES = (
     ("chord([add.s(1, 1)], kwargs={'plus': 5})(total.s())", 7),
     # What comes after a header that is sent as it is read has shapes of its own.
     (
-        "chord([add.s(1, 1)], chord([chord([add.si(1, 1), add.si(2, 2)], group(keep.s(1), keep.s(1))), add.si(3, 3)],"
-        " keep.s()))",
+        (
+            "chord([add.s(1, 1)], chord([chord([add.si(1, 1), add.si(2, 2)], group(keep.s(1), keep.s(1))), add.si(3, 3)],"
+            " keep.s()))"
+        ),
         [[[[[[[2, 4], 1], {}], [[[2, 4], 1], {}]], 6]], {}],
     ),
     # Of members that travel as stubs nobody sees any more that they end in groups.
     (
-        "add.s(1, 1) | group([add.s(1) | group(add.s(1), add.s(2)), chord([add.s(1), add.s(2)], keep.s())"
-        " | group(keep.si(5), keep.si(6))]) | keep.s()",
+        (
+            "add.s(1, 1) | group([add.s(1) | group(add.s(1), add.s(2)), chord([add.s(1), add.s(2)], keep.s())"
+            " | group(keep.si(5), keep.si(6))]) | keep.s()"
+        ),
         [[[[4, 5], [[[5], {}], [[6], {}]]]], {}],
     ),
     ("add.chunks([(1, 2), (3, 4), (5, 6)], 2)", [[3, 7], [11]]),

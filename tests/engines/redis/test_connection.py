@@ -160,6 +160,16 @@ def test_an_idle_connection_that_was_closed_meanwhile_is_replaced(
     assert client.call("CLIENT", "ID") > own
 
 
+def test_what_only_reads_is_asked_again_where_its_connection_has_just_ended(
+    client: Client, redis_url: str, connect: Callable[..., Client]
+) -> None:
+    other = connect(redis_url)
+    client.call("SET", "key", 1)
+    for _ in range(5):
+        other.call("CLIENT", "KILL", "ID", client.call("CLIENT", "ID"))
+        assert client.call("GET", "key") == b"1"
+
+
 def test_a_call_whose_answer_does_not_come_is_over_in_time_and_in_doubt(
     server: RedisServer, connect: Callable[..., Client]
 ) -> None:

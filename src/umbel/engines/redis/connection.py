@@ -20,6 +20,10 @@ from umbel.engines.redis.wire import NOTHING, ReplyError, Wire, pack
 __all__ = ["NOTHING", "Client", "Link", "Script"]
 
 _HELLO = pack(("HELLO", "3"))
+#: Commands that change nothing, which may be sent twice.
+_READS = frozenset(
+    ("EXISTS", "GET", "HGETALL", "HMGET", "LINDEX", "LRANGE", "MGET", "SMEMBERS", "ZRANGE", "ZRANGEBYSCORE")
+)
 
 
 class Script:
@@ -65,14 +69,24 @@ class Client:
         self._looked = False
 
     def call(self, *args: Any) -> Any:
-        """Carry out one command in one round trip and return the reply: bytes, int, list or None."""
+        """Carry out one command in one round trip and return the reply: bytes, int, list or None.
+
+        One that changes nothing is sent again where the connection turns out to have ended: a restarted server is met.
+        """
         request = pack(args)
         wire = self._wire()
         try:
             reply = wire.exchange(request)
-        except BaseException:
+        except BaseException as error:
             self._give_up(wire)
-            raise
+            if not (isinstance(error, failures.Unreachable) and error.ended and args[0] in _READS):
+                raise
+            wire = self._wire()
+            try:
+                reply = wire.exchange(request)
+            except BaseException:
+                self._give_up(wire)
+                raise
         if type(reply) is ReplyError:
             raise self._refused(reply, wire)
         return reply

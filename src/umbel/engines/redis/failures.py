@@ -32,7 +32,12 @@ class RedisBusy(RedisFailure, EngineBusy):
 
 
 class Unreachable(RedisFailure, EngineBusy):
-    """No connection, or none any more; with `maybe_done` the request was sent and no answer came."""
+    """No connection, or none any more; with `maybe_done` the request was sent and no answer came.
+
+    `ended`: there was a connection, and the other side has ended it.
+    """
+
+    ended: bool = False
 
 
 _FORBIDDEN = (
@@ -155,6 +160,7 @@ def closed(location: Location, *, sent: bool, why: object = "") -> Unreachable:
     doubt = "; whether the request was carried out is not known" if sent else ""
     error = Unreachable(f"Redis at {location.address} closed the connection{reason}{doubt}")
     error.maybe_done = sent
+    error.ended = True
     return error
 
 
