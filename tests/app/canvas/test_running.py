@@ -62,8 +62,8 @@ VALUES = (
     # What comes after a header that is sent as it is read has shapes of its own.
     (
         (
-            "chord([add.s(1, 1)], chord([chord([add.si(1, 1), add.si(2, 2)], group(keep.s(1), keep.s(1))), add.si(3, 3)],"
-            " keep.s()))"
+            "chord([add.s(1, 1)], chord([chord([add.si(1, 1), add.si(2, 2)], group(keep.s(1), keep.s(1))),"
+            " add.si(3, 3)], keep.s()))"
         ),
         [[[[[[[2, 4], 1], {}], [[[2, 4], 1], {}]], 6]], {}],
     ),
