@@ -18,20 +18,20 @@ pytestmark = pytest.mark.timeout(60)
 SHORT = {"worker_lease": 2.0, "worker_heartbeat": 0.5}
 
 
-def freeze(lab: Lab, pids: list[int]) -> None:
+def freeze(lab: Lab, pids: list[int], holder: str = "") -> None:
     """Stop processes between two of their writes: one that stops inside a transaction of SQLite holds its lock, and
-    then all others have to wait for it.
+    then all others have to wait for it. With the name of a worker as `holder`, while that holds messages.
     """
     lab.journal.write("pause", pids=pids, session=True)
     for _ in range(50):
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
-        if is_free(lab.file):
+        if is_free(lab.file) and (not holder or holds(lab.file, holder)):
             return
         for pid in pids:
             os.kill(pid, signal.SIGCONT)
         time.sleep(0.01)
-    pytest.fail("they are always found writing")
+    pytest.fail("they are always found writing, or holding nothing")
 
 
 def is_free(file: Path) -> bool:
@@ -43,6 +43,13 @@ def is_free(file: Path) -> bool:
         except sqlite3.OperationalError:
             return False
         return True
+
+
+def holds(file: Path, worker: str) -> bool:
+    """Tell whether a worker has leased messages."""
+    query = "SELECT 1 FROM lease JOIN owner ON owner.id = lease.owner WHERE owner.name LIKE ?"
+    with closing(sqlite3.connect(file)) as connection:
+        return connection.execute(query, (f"umbel@{worker}:%",)).fetchone() is not None
 
 
 def thaw(lab: Lab, pids: list[int]) -> None:
@@ -133,7 +140,7 @@ def test_freezes_under_load_repeat_only_what_was_held(lab: Lab, late: bool) -> N
         before = lab.journal.count("end")
         wait(lambda before=before: lab.journal.count("end") > before + 20, 15, "progress")
         pids = worker.everybody()
-        freeze(lab, pids)
+        freeze(lab, pids, worker.name)
         other = next(one for one in workers if one is not worker)
         count = other.text().count("Took over")
         wait(lambda other=other, count=count: other.text().count("Took over") > count, 15, "the other to take over")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -62,6 +63,8 @@ def walk(lab: Lab, process: str, point: str, fault: str, passes: int) -> None:
         UMBEL_FAILPOINTS_ONCE=str(fired),
     )
     finals = lab.wait_states([*ids.values(), *failing.values()], 30)
+    if process == "executor" and point.startswith("settle"):
+        _send_more(lab, fired)
     lab.drain(20)
     assert fired.exists(), f"{rule} was never passed"
     wrong = {label: finals[id] for label, id in ids.items() if finals[id].value != plan.values[label]}
@@ -70,6 +73,15 @@ def walk(lab: Lab, process: str, point: str, fault: str, passes: int) -> None:
     assert ended == {label: "SUCCESS" if label.startswith("errback") else "FAILURE" for label in failing}
     _went_on_once(lab, {**ids, **failing})
     assert lab.dead() == {}
+
+
+def _send_more(lab: Lab, fired: Path) -> None:
+    """Send chains until one has met the fault: an executor goes on by itself only where nothing else is to be done."""
+    node = lab.app.tasks[NODES[True]]
+    for number in range(10):
+        if not fired.exists():
+            labels = [f"more{number}.{step}" for step in range(10)]
+            chain(*(node.si(label, 0.0, "plain") for label in labels), app=lab.app).apply_async().get(timeout=20)
 
 
 def _send_failing(lab: Lab) -> dict[str, str]:
