@@ -141,15 +141,17 @@ def test_what_a_frozen_worker_held_is_done_by_another_and_the_first_word_stays(b
     first = lab.worker("-c", "1", settings=SHORT)
     held = lab.send("lab.held", str(gate))
     lab.wait_started(held)
-    pids = first.everybody()
+    pids, executors = first.everybody(), first.executors()
     freeze(lab, pids)
     second = lab.worker("-c", "1", settings=SHORT)
     wait(lambda: lab.journal.count("start") == 2, 20, "the second start")
     gate.touch()
     accepted = lab.wait_states([held])[held]
     lab.wait_states(lab.send_many("lab.work", 5, 0.0))
-    thaw(lab, pids)
+    # A consumer that wakes first ends its executors.
+    thaw(lab, executors)
     wait(lambda: lab.journal.ids("end").count(held) == 2, 15, "the frozen worker to come to its end")
+    thaw(lab, pids)
     # The frozen worker is in service again.
     second.stop()
     assert second.wait_exit() == 0

@@ -120,10 +120,9 @@ def test_what_waited_in_a_frozen_executor_is_not_begun_there_when_it_wakes(lab: 
     executors = first.executors()
     freeze(lab, pids)
     gate.touch()
-    second = lab.worker("-c", "1", settings=SHORT)
+    lab.worker("-c", "1", settings=SHORT)
     finals = lab.wait_states(ids)
     assert [finals[id].error or finals[id].state for id in ids] == ["WorkerLostError", "SUCCESS", "SUCCESS"]
-    assert second.said("0 of them were running") or second.said("2 had only been waiting")
     # The executor has all the time it wants before its consumer sees that the leases have lapsed.
     thaw(lab, executors)
     wait(lambda: ids[0] in lab.journal.ids("end"), 15, "the end of what ran there")

@@ -215,7 +215,9 @@ class Shelved:
         if queues:
             named = lease._replace(queues=tuple(self._prefix + queue for queue in queues))
             for delivery in self._shelf.recover(named, now):
-                taken.append(self._holdings.inherit(lease.owner, delivery, self._unlabelled(delivery), now))
+                # Whoever was frozen when about to put it there may have done so after a copy had run elsewhere.
+                known = msgspec.structs.replace(self._unlabelled(delivery), doubtful=True)
+                taken.append(self._holdings.inherit(lease.owner, delivery, known, now))
         left = lease._replace(limit=lease.limit - len(taken))
         more = self._main.recover(left, now) if left.limit > 0 else []
         return taken + self._take_in(lease.owner, more, now)
