@@ -160,9 +160,10 @@ class Executor:
         limited = self.limits != _NO_LIMITS
         #: Task name → whether it is asynchronous, and its soft limit where the message sets none.
         facts: dict[str, tuple[bool, float | None]] = {}
-        while queue and self._is_leased():
+        while queue:
             job = queue.popleft()
             if not self._begin(job):
+                self._wait_for_lease()
                 continue
             if job.size and self.bodies is not None:
                 job.body = bytes(self.bodies[job.place : job.place + job.size])
@@ -182,23 +183,12 @@ class Executor:
             if limited and self._limit_reached():
                 break
 
-    def _is_leased(self) -> bool:
-        """Wait while nobody knows whose the waiting jobs are; False if they have been given back meanwhile.
+    def _begin(self, job: Job) -> bool:
+        """Say that a job begins; False, and it waits on, where the lease has lapsed.
 
         A worker that was frozen, or could not reach its broker, for as long as a lease lasts: others were told that
-        these jobs only waited, and may run them. Its consumer extends the lease, or ends with its executors.
-        """
-        while not self.slot.is_leased():
-            if self._recall_wanted:
-                self._give_back()
-                return False
-            time.sleep(_LEASE_PAUSE)
-        return True
-
-    def _begin(self, job: Job) -> bool:
-        """Say that a job begins; False, and it waits on, where the lease lapsed in just this moment.
-
-        In this order: who takes the job over reads that it has begun, or it is not begun.
+        this job only waited, and may run it. Asked in this order, who takes it over reads that it has begun, or it
+        is not begun.
         """
         self.slot.start(job.number)
         if self.slot.is_leased():
@@ -206,6 +196,14 @@ class Executor:
         self.slot.take_back()
         self._queue.appendleft(job)
         return False
+
+    def _wait_for_lease(self) -> None:
+        """Wait until the consumer has extended the lease, or wants the jobs back; or ends, and this process with it."""
+        while not self.slot.is_leased():
+            if self._recall_wanted:
+                self._give_back()
+                return
+            time.sleep(_LEASE_PAUSE)
 
     def _run_one(self, job: Job, soft: float | None) -> None:
         failpoint("run.before")
