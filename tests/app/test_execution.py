@@ -250,6 +250,7 @@ def test_the_request_tells_what_the_message_says(app: Any, worker: MiniWorker) -
         names = "id root_id parent_id args kwargs retries hostname called_directly is_eager shade group".split()
         seen.update({name: getattr(request, name) for name in names})
         seen.update(headers=request.headers, info=request.delivery_info, limits=request.timelimit)
+        seen.update(stamps=request.stamps, stamped=request.stamped_headers)
         seen.update(soft=request.soft_time_limit, unknown=request.get("nothing", 7))
         with pytest.raises(AttributeError, match="nothing"):
             _ = request.nothing
@@ -265,6 +266,7 @@ def test_the_request_tells_what_the_message_says(app: Any, worker: MiniWorker) -
     assert (seen["called_directly"], seen["is_eager"]) == (False, False)
     assert seen["info"] == {"exchange": "", "routing_key": "celery", "priority": 0, "redelivered": False}
     assert (list(seen["limits"]), seen["soft"], seen["unknown"]) == ([10, 9], 9, 7)
+    assert (seen["stamps"], seen["stamped"]) == ({}, None)
 
 
 def test_handlers_and_signals_hear_of_a_success(app: Any, worker: MiniWorker) -> None:

@@ -153,6 +153,35 @@ def test_errbacks_with_more_arguments_are_called_with_the_details(app: Any, work
     assert (task_id, exc.args, has_traceback) == (result.id, ("no",), True)
 
 
+def test_arguments_that_an_errback_has_are_not_open_by_position_or_name(app: Any, worker: MiniWorker) -> None:
+    told: list[Any] = []
+
+    @app.task(name="kit.errback")
+    def errback(task_id: str, place: str = "", note: str = "") -> None:
+        told.append((task_id, place, note))
+
+    links = [errback.s(place="a"), errback.s("b", note="c"), errback.s("d", "e")]
+    result = app.tasks["kit.fail"].apply_async((), link_error=links)
+    worker.drain()
+    assert told == [(result.id, "a", ""), (result.id, "b", "c"), (result.id, "d", "e")]
+
+
+def test_a_bound_errback_gets_the_id_unless_it_needs_more(app: Any, worker: MiniWorker) -> None:
+    told: list[Any] = []
+
+    @app.task(name="kit.noting", bind=True)
+    def noting(self: Any, task_id: str, note: str = "", *more: Any) -> None:
+        told.append((self.name, task_id, note, more))
+
+    @app.task(name="kit.details", bind=True)
+    def details(self: Any, request: Any, exc: Exception, traceback: str) -> None:
+        told.append((self.name, request.id, str(exc)))
+
+    result = app.tasks["kit.fail"].apply_async((), link_error=[details.s(), noting.s()])
+    worker.drain()
+    assert told == [("kit.details", result.id, "no"), ("kit.noting", result.id, "", ())]
+
+
 def test_an_errback_that_fails_does_not_hide_the_failure(app: Any, worker: MiniWorker) -> None:
     @app.task(name="kit.errback")
     def errback(request: Any, exc: Exception, traceback: str) -> None:

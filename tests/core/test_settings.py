@@ -61,6 +61,7 @@ def test_what_is_not_supported_yet_says_what_to_do(name: str, value: object) -> 
         ("task_default_rate_limit", "10/d", "units are s, m and h"),
         ("task_default_queue_type", "stream", "one of 'classic', 'quorum'"),
         ("task_queues", ["a"], r"write Queue\('a'\)"),
+        ("task_queues", [object()], "import Queue and Exchange from umbel"),
         ("broker_url", ["redis://a", 3], "broker_url must be a URL"),
         ("task_default_priority", 256, "at most 255"),
         ("worker_lease", None, "not None"),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, NamedTuple
 
 from umbel.app.flow_queue import flow_message
@@ -239,15 +240,27 @@ def call_errbacks(source: Source, request: Any, exc: BaseException | None, trace
 def takes_details(task: Any, signature: Mapping[str, Any]) -> bool:
     """Tell whether an errback takes more than the id of the failed task, and so is called in place.
 
-    Celery: an errback with more than one open argument gets (request, exc, traceback).
+    Celery: an errback with more than one open argument gets (request, exc, traceback), but bound tasks and task classes
+    get the id. Of these, only such as cannot be called with the id alone, and fail there, get the details here.
     """
-    given = 0 if signature.get("immutable") else len(signature.get("args") or ())
-    positional = 0
-    for parameter in inspect.signature(task.run).parameters.values():
+    needed = positional = 0
+    for parameter in _open_parameters(task.run, signature):
         if parameter.kind is parameter.VAR_POSITIONAL:
-            return True
-        positional += parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-    return positional - given > 1
+            positional += 2
+        elif parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+            positional += 1
+            needed += parameter.default is parameter.empty
+    return (needed if inspect.ismethod(task.run) else positional) > 1
+
+
+def _open_parameters(run: Callable[..., Any], signature: Mapping[str, Any]) -> Iterable[inspect.Parameter]:
+    """Return the parameters that the arguments of a signature leave open."""
+    args, kwargs = signature.get("args") or (), signature.get("kwargs") or {}
+    if (args or kwargs) and not signature.get("immutable"):
+        # Arguments that do not fit count as none: calling it says what is wrong.
+        with suppress(TypeError):
+            return inspect.signature(partial(run, *args, **kwargs)).parameters.values()
+    return inspect.signature(run).parameters.values()
 
 
 def _call_errback(task: Any, signature: Mapping[str, Any], details: tuple[Any, ...]) -> None:

@@ -130,7 +130,7 @@ def _flatten(wire: _Wire, limits: Limits, zone: tzinfo) -> Head | Quarantined:
         routing_key=info.routing_key or "",
         redelivered=bool(headers.redelivered or info.redelivered),
         stamped_headers=headers.stamped_headers,
-        stamps=headers.stamps or None,
+        stamps=headers.stamps,
         replaced_task_nesting=headers.replaced_task_nesting or 0,
         protocol=wire.protocol,
     )

@@ -272,7 +272,8 @@ def _queues(value: object) -> object:
         raise _WrongType
     for queue in value:
         if not isinstance(queue, Queue):
-            raise ValueError(f"{queue!r} in it is not a Queue: write Queue({queue!r})")
+            right = f"write Queue({queue!r})" if isinstance(queue, str) else "import Queue and Exchange from umbel"
+            raise ValueError(f"{queue!r} in it is not a Queue of umbel: {right}")
     return tuple(value)
 
 
