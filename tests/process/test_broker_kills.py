@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import time
-from contextlib import suppress
 
 import pytest
 
 from tests.process.checker import Rules
+from tests.process.freezing import fill_executor, thaw
 from tests.process.lab import Lab, wait
 
 pytestmark = pytest.mark.timeout(90)
@@ -123,14 +123,6 @@ def freeze(lab: Lab, pids: list[int]) -> None:
         os.kill(pid, signal.SIGSTOP)
 
 
-def thaw(lab: Lab, pids: list[int]) -> None:
-    lab.journal.write("resume", pids=pids)
-    for pid in pids:
-        # The first to wake may have ended the others already.
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGCONT)
-
-
 #: RabbitMQ gives back what a worker holds when it has not heard of it for two heartbeats.
 SHORT = {"worker_lease": 2.0, "worker_heartbeat": 0.5, "broker_heartbeat": 2}
 
@@ -165,13 +157,8 @@ def test_what_a_frozen_worker_held_is_done_by_another_and_the_first_word_stays(b
 def test_early_tasks_of_a_frozen_worker_do_not_run_twice(broker_lab: Lab) -> None:
     lab = broker_lab
     gate = lab.folder / "gate"
-    gate.touch()
     first = lab.worker("-c", "1", settings=SHORT)
-    lab.wait_states(lab.send_many("lab.held_early", 20, str(gate)))
-    # Known as short, several are given to the executor at once.
-    gate.unlink()
-    ids = lab.send_many("lab.held_early", 3, str(gate))
-    lab.wait_started(ids[0])
+    ids = fill_executor(lab, gate)
     pids, executors = first.everybody(), first.executors()
     freeze(lab, pids)
     gate.touch()

@@ -6,12 +6,13 @@ import os
 import signal
 import sqlite3
 import time
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from tests.process.checker import Rules
+from tests.process.freezing import fill_executor, thaw
 from tests.process.lab import Lab, wait
 
 pytestmark = pytest.mark.timeout(60)
@@ -50,14 +51,6 @@ def holds(file: Path, worker: str) -> bool:
     query = "SELECT 1 FROM lease JOIN owner ON owner.id = lease.owner WHERE owner.name LIKE ?"
     with closing(sqlite3.connect(file)) as connection:
         return connection.execute(query, (f"umbel@{worker}:%",)).fetchone() is not None
-
-
-def thaw(lab: Lab, pids: list[int]) -> None:
-    lab.journal.write("resume", pids=pids)
-    for pid in pids:
-        # The first to wake may have ended the others already.
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGCONT)
 
 
 @pytest.mark.parametrize("whole", [True, False], ids=["worker", "consumer"])
@@ -109,13 +102,7 @@ def test_early_tasks_of_a_frozen_worker_do_not_run_twice(lab: Lab) -> None:
 def test_what_waited_in_a_frozen_executor_is_not_begun_there_when_it_wakes(lab: Lab, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     first = lab.worker("-c", "1", settings=SHORT)
-    gate.touch()
-    known = [lab.send("lab.held_early", str(gate)) for _ in range(20)]
-    lab.wait_states(known)
-    # Known as short, several are given to the executor at once.
-    gate.unlink()
-    ids = [lab.send("lab.held_early", str(gate)) for _ in range(3)]
-    lab.wait_started(ids[0])
+    ids = fill_executor(lab, gate)
     pids = first.everybody()
     executors = first.executors()
     freeze(lab, pids)
