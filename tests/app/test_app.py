@@ -11,9 +11,15 @@ from typing import Any
 import pytest
 
 import umbel
-from umbel import Celery, Umbel, current_app
+from umbel import Celery, Umbel, current_app, shared_task
 from umbel.app.task import Task
-from umbel.core.errors import DuplicateTaskNameWarning, ImproperlyConfigured, NotRegistered, NotSupportedError
+from umbel.core.errors import (
+    DuplicateTaskNameWarning,
+    ImproperlyConfigured,
+    NotRegistered,
+    NotSupportedError,
+    UmbelWarning,
+)
 
 
 def plain(x: int, y: int = 1) -> int:
@@ -62,6 +68,20 @@ def test_a_second_function_of_one_name_is_refused_with_a_warning_that_names_both
     with pytest.warns(DuplicateTaskNameWarning, match=r"test_app\.py.*test_app\.py"):
         second = app.task(name="same")(lambda: None)
     assert second is first
+
+
+def test_an_option_that_is_nearly_one_of_a_task_is_warned_about_and_any_other_is_an_attribute(app: Umbel) -> None:
+    told = r"'ack_late' of the task 'plain'.*did you mean 'acks_late'"
+    with pytest.warns(UmbelWarning, match=told) as said:
+        late = app.task(name="late", ack_late=True)(plain)
+    assert [warning.filename for warning in said] == [__file__]
+    other = Umbel("other")
+    other.finalize()  # it gets the task too, and says nothing again
+    assert other.tasks["late"].ack_late is late.ack_late is True
+    with pytest.raises(UmbelWarning, match=told):
+        shared_task(ack_late=True)(plain)
+    task = app.task(name="other", queue="q", queue_size=3, tenant="acme", timeout=5, retries=2)(plain)
+    assert (task.queue_size, task.tenant) == (3, "acme")
 
 
 def test_a_class_based_task_is_registered_under_the_name_of_its_class(app: Umbel) -> None:

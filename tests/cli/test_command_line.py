@@ -134,8 +134,8 @@ def test_the_environment_may_name_the_app(project: Project, variable: str) -> No
 @pytest.mark.parametrize(
     ("path", "text", "name", "told"),
     [
-        ("a.py", "", "b", "there is no module 'b'"),
-        ("prroj.py", "", "prooj", "did you mean"),
+        ("a.py", "", "b", "and on the Python path. Start in the folder"),
+        ("prroj.py", "", "prooj", "'? Start in the folder"),
         ("a.py", "import nowhere_to_be_found\n", "a", "importing a failed: ModuleNotFoundError"),
         ("a.py", "x = 1\n1 / 0\n", "a", 'a.py", line 2: 1 / 0'),
         ("a.py", "def (\n", "a", "SyntaxError"),

@@ -110,6 +110,7 @@ def test_a_configuration_module_can_be_named(project: Project) -> None:
         (["proj.add", "--eta", "tomorrow"], "is no ISO 8601 time"),
         (["proj.add", "--expires", "soon"], "nor a number of seconds"),
         (["proj.add", "--eta", "2030-01-01", "--countdown", "1"], "give one of them"),
+        (["proj.add", "-a", "[1]"], "proj.add(): missing a required argument: 'y'"),
         ([], "NAME"),
     ],
 )
@@ -117,6 +118,14 @@ def test_what_cannot_be_sent_is_a_usage_error(project: Project, args: list[str],
     done = project.run("call", *args)
     assert done.returncode == 2
     assert told in done.stderr
+
+
+def test_a_task_that_the_app_does_not_know_is_sent_and_told(project: Project) -> None:
+    done = project.run("call", "proj.ad")
+    assert done.returncode == 0
+    assert re.fullmatch("[-0-9a-f]{36}\n", done.stdout)
+    assert done.stderr.startswith("The app knows no task 'proj.ad'")
+    assert "did you mean 'proj.add'?" in done.stderr
 
 
 def test_a_task_that_the_app_does_not_know_is_answered_with_the_nearest(project: Project) -> None:

@@ -50,7 +50,7 @@ def walk(lab: Lab, point: str, nth: int, task: str = "lab.work_late") -> int:
     assert final.value == [ended[member].value for member in members]
     lab.drain(30)
     if point == "put.after":
-        assert worker.said("had ended (success) when its worker died")
+        assert worker.said("had ended (success) and came again")
     return lab.journal.ids("start").count(body)
 
 

@@ -291,7 +291,7 @@ class Runner(Guard):
             outcome = stored_outcome(self._app, call.id, self._clock.now())
             if outcome is not None:
                 settled = settle_outcome(call, outcome, job.crashes)
-                log = f"{name} had ended ({outcome.kind.value}) when its worker died: what follows from it is sent"
+                log = f"{name} had ended ({outcome.kind.value}) and came again: its worker died or was cut off"
                 return Report(
                     job.number,
                     settled.end,

@@ -93,7 +93,7 @@ def _import(name: str) -> ModuleType:
 def _no_such_module(name: str, missing: str) -> str:
     folder = os.getcwd()  # noqa: PTH109 - shown as text
     near = nearest_name(missing, sorted(_modules_of(folder)))
-    hint = f"; did you mean {near!r}?" if near else ""
+    hint = f"; did you mean {near!r}?" if near else "."
     inside = "" if missing == name else f" (from {name!r})"
     return (
         f"there is no module {missing!r}{inside}: looked in {folder} and on the Python path{hint} "

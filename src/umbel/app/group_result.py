@@ -13,7 +13,7 @@ from umbel.app.async_result import AsyncResult
 from umbel.app.current import app_or_default
 from umbel.app.lineage import tuple_of
 from umbel.app.result_set import ResultSet
-from umbel.app.stored_result import pair_of
+from umbel.app.stored_result import NO_RESULTS, pair_of
 from umbel.core.errors import DecodeError, ImproperlyConfigured
 
 __all__ = ["GroupResult", "GroupsOfApp", "result_from_tuple"]
@@ -147,5 +147,5 @@ def result_from_tuple(value: Any, app: Any = None) -> Any:
 def _store(app: Any, backend: Any) -> Any:
     store = backend if backend is not None else app.store
     if store is None:
-        raise ImproperlyConfigured("this app keeps no results: set result_backend (unset means the broker's own)")
+        raise ImproperlyConfigured(NO_RESULTS)
     return store

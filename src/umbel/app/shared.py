@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from umbel.app.current import Proxy, apps, get_current_app
+from umbel.app.task import Task
+from umbel.app.task_options import warn_misspelt
 
 __all__ = ["SharedTasks", "share_function", "shared_task", "shared_tasks"]
 
@@ -72,4 +74,6 @@ def shared_task(*args: Any, **options: Any) -> Any:
 def _share(function: Any, options: dict[str, Any]) -> Any:
     if hasattr(type(function), "apply_async") or type(function) is Proxy:
         raise TypeError("shared_task was given a task: decorate the function once only")
+    base = options.get("base")
+    warn_misspelt(function, base if isinstance(base, type) else Task, options, stacklevel=4)
     return share_function(function, options)

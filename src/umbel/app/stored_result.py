@@ -15,7 +15,10 @@ from umbel.core.errors import ImproperlyConfigured
 from umbel.core.message import Record
 from umbel.engine.seam import Store
 
-__all__ = ["ResultTuple", "StoredResult", "pair_of"]
+__all__ = ["NO_RESULTS", "ResultTuple", "StoredResult", "pair_of"]
+
+#: Said where results are disabled and one is asked for.
+NO_RESULTS = "this app keeps no results: set result_backend (unset, results are where the broker is)"
 
 R = TypeVar("R")
 ResultTuple = tuple[tuple[str, Any], Any]
@@ -75,9 +78,7 @@ class StoredResult(Generic[R]):
         """The store that is asked; ImproperlyConfigured where results are disabled."""
         store: Store | None = self._backend if self._backend is not None else self.app.store
         if store is None:
-            raise ImproperlyConfigured(
-                "this app keeps no results: set result_backend (unset means the broker's own database)"
-            )
+            raise ImproperlyConfigured(NO_RESULTS)
         return store
 
     def as_tuple(self) -> ResultTuple:

@@ -10,16 +10,13 @@ from typing import Any
 from umbel.app.loading import load_symbol
 from umbel.app.models import validating
 from umbel.app.shared import shared_tasks
+from umbel.app.task_options import DECORATOR_ONLY, warn_misspelt
 from umbel.app.typing_check import ArgumentCheck
 from umbel.core.annotations import Annotations
 from umbel.core.errors import DuplicateTaskNameWarning
 from umbel.core.options import check_time_limits
 
 __all__ = ["TaskMaker"]
-
-_DECORATOR_ONLY = (
-    "base", "bind", "shared", "filter", "lazy", "name", "pydantic_strict", "pydantic_context", "pydantic_dump_kwargs",
-)  # fmt: skip
 
 
 class TaskMaker:
@@ -82,6 +79,7 @@ class TaskMaker:
             raise TypeError(f"app.task decorates a function, not {function!r}")
         if hasattr(type(function), "apply_async"):
             raise TypeError(f"{function!r} is a task already: decorate the function once only")
+        warn_misspelt(function, load_symbol(options.get("base")) or self.Task, options, stacklevel=4)
         task = self._make_task(function, **options)
         if options.get("shared", True) and task.app is self:
             shared_tasks.lend(task)
@@ -120,7 +118,7 @@ class TaskMaker:
                 context=options.get("pydantic_context"),
                 dump_kwargs=options.get("pydantic_dump_kwargs"),
             )
-        attributes = {key: value for key, value in options.items() if key not in _DECORATOR_ONLY}
+        attributes = {key: value for key, value in options.items() if key not in DECORATOR_ONLY}
         return type(
             function.__name__,
             (base,),

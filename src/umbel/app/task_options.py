@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import difflib
+import warnings
 from typing import Any
 
 from umbel.app.current import get_current_app
+from umbel.core.errors import UmbelWarning
 
-__all__ = ["FROM_CONFIG", "AppOf", "from_config", "own_option"]
+__all__ = ["DECORATOR_ONLY", "FROM_CONFIG", "AppOf", "from_config", "own_option", "warn_misspelt"]
+
+#: Options of the decorators that become no attributes of the task.
+DECORATOR_ONLY = (
+    "base", "bind", "shared", "filter", "lazy", "name", "pydantic_strict", "pydantic_context", "pydantic_dump_kwargs",
+)  # fmt: skip
+#: How alike (0 to 1) a name must be to an option's to be taken for a slip: `ack_late` is, `queue_size` is not.
+_MISSPELT = 0.85
 
 #: Celery's `Task.from_config`: which setting an attribute takes its default from.
 FROM_CONFIG: tuple[tuple[str, str], ...] = (
@@ -52,3 +62,17 @@ def own_option(task: Any, name: str) -> Any:
     if value is None and name not in task.__dict__:
         value = getattr(type(task), name, None)
     return getattr(task, name) if isinstance(value, property) else value
+
+
+def warn_misspelt(function: Any, base: Any, options: dict[str, Any], *, stacklevel: int) -> None:
+    """Warn of options that become attributes of the task, as any may, but look like one that means something."""
+    known = {*DECORATOR_ONLY, *(option for option in dir(base) if not option.startswith("_"))}
+    for option in sorted(options.keys() - known):
+        near = difflib.get_close_matches(option, known, n=1, cutoff=_MISSPELT)
+        if near:
+            warnings.warn(
+                f"the option {option!r} of the task {function.__name__!r} means nothing to umbel and is an attribute "
+                f"of the task only; did you mean {near[0]!r}?",
+                UmbelWarning,
+                stacklevel=stacklevel,
+            )

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from umbel.cli.parts import ISO_TIME, ISO_TIME_OR_SECONDS, JSON_ARRAY, JSON_OBJECT, Command, Option
-from umbel.cli.state import State, pass_state
+from umbel.cli.state import State, pass_state, printable
 
 __all__ = ["call"]
 
@@ -41,7 +41,7 @@ def call(
 ) -> None:
     """Send the task NAME and print its id.
 
-    With -A the options of a task that the app knows apply.
+    With -A the options of a task that the app knows apply, and its arguments are checked.
     """
     from umbel.app.find import import_modules
 
@@ -50,9 +50,27 @@ def call(
     given = {key: value for key, value in options.items() if value is not None}
     app = state.app
     import_modules(app)
+    if state.app_name:
+        _check(state, name, arguments, keywords)
     if eta is not None:
         given["eta"] = eta
     if countdown is not None:
         given["countdown"] = countdown
     result = app.send_task(name, args=arguments, kwargs=keywords, **given)
     state.echo(result.id)
+
+
+def _check(state: State, name: str, arguments: list[Any], keywords: dict[str, Any]) -> None:
+    """Refuse arguments that do not fit a task of the app; a name that the app does not know is sent, and told."""
+    from umbel.core.queues import nearest_name
+
+    task = state.app.tasks.get(name)
+    if task is None:
+        near = nearest_name(name, state.app.tasks.own())
+        hint = f"; did you mean {near!r}?" if near else ""
+        state.error(printable(f"The app knows no task {name!r}, and sends it for a worker that does{hint}"))
+    elif task._check is not None:
+        try:
+            task._check.check(arguments, keywords)
+        except TypeError as error:
+            raise click.UsageError(str(error)) from None

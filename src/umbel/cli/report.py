@@ -24,9 +24,9 @@ def report(state: State, /) -> None:
     lines = [*platform_lines(), ("sqlite", sqlite3.sqlite_version), *_packages()]
     if state.app_name or state.given is not None:
         app = state.app
-        caps = app.engine.caps
+        caps, own = app.engine.caps, len(app.tasks.own())
         lines += [
-            ("app", f"{app.main or '?'} ({len(app.tasks.own())} tasks)"),
+            ("app", f"{app.main or '?'} ({own} {'task' if own == 1 else 'tasks'})"),
             ("durability", f"class {caps.durability}, {caps.durability_text}"),
             *_said_by_servers(app),
         ]

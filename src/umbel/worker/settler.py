@@ -155,8 +155,9 @@ class Settler(Service):
     def _tell_stale(self, batch: list[Settlement], count: int) -> None:
         ended = sum(1 for settlement in batch if settlement.end is End.DONE)
         logger.warning(
-            "%d of %d outcomes (%d of them final) were refused: the lease had passed to another worker, whose "
-            "run counts. Tasks that run longer than worker_lease while the worker is frozen end like this.",
+            "%d of %d outcomes (%d of them final) were refused: the lease was over, and what another worker makes "
+            "of the task counts. Tasks end like this that run while the broker's connection is cut, or while the "
+            "worker is frozen for longer than worker_lease.",
             count,
             len(batch),
             ended,

@@ -42,7 +42,7 @@ class Unreachable(RedisFailure, EngineBusy):
 
 _FORBIDDEN = (
     "the user at {where} may not do this ({text}); umbel's user needs its own keys and channels: "
-    "ACL SETUSER <user> +@all -@admin -@dangerous +client|id +client|unblock +client|setname +info +keys ~<prefix>* "
+    "ACL SETUSER <user> +@all -@admin -@dangerous +client|id +client|unblock +client|setname +info ~<prefix>* "
     "&<prefix>*"
 )
 _LOGIN = "{where} refuses user name or password ({text}): write redis://user:password@host, special characters as %XX"
