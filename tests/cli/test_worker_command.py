@@ -29,6 +29,7 @@ def test_a_worker_says_who_it_is_runs_tasks_and_stops_with_status_0(project: Pro
         assert worker.wait(timeout=15) == 0
     log = project.log()
     assert re.search(r"^w1@\S+ · umbel \S+ · CPython", log)
+    assert f"directory:   {project.folder}\n" in log
     assert "durability:  class A" in log
     assert "concurrency: 1 (prefork)" in log
     assert "celery           exchange=celery (direct) key=celery" in log

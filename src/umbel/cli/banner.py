@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
+from pathlib import Path
 from typing import Any
 
 from umbel.core.urls import mask_url
@@ -29,6 +30,8 @@ def banner(worker: Any, *, logfile: str | None, level: str) -> str:
         "[config]",
         *_table(
             ("app", f"{app.main or '?'} ({_count(len(app.tasks.own()), 'task')})"),
+            # Where a relative path of a SQLite URL begins, and where modules are looked for.
+            ("directory", Path.cwd()),
             ("broker", mask_url(app.conf.broker_url)),
             ("durability", _durability(app)),
             ("results", _results(app)),
@@ -42,7 +45,7 @@ def banner(worker: Any, *, logfile: str | None, level: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _table(*rows: tuple[str, str]) -> list[str]:
+def _table(*rows: tuple[str, object]) -> list[str]:
     return [f"  {name + ':':<13}{text}" for name, text in rows]
 
 
