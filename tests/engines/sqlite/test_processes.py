@@ -6,6 +6,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -212,3 +213,27 @@ def test_of_many_processes_whose_tasks_join_one_publishes_the_body_though_some_a
     assert engine.store.joined(["g"]) == {"g": tuple(f"{n}".encode() for n in range(members))}
     engine.close()
     check_integrity(file)
+
+
+def test_a_takeover_in_the_middle_of_an_extension_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when the owner is frozen after it has looked and before it writes."""
+    engines = [open_engine(f"sqlite:///{tmp_path}/tasks.db") for _ in range(2)]
+    mine, heirs = (engine.broker for engine in engines)
+    assert mine is not None
+    assert heirs is not None
+    mine.publish([Message("a", "t", "q", b"{}", b"")], time.time())
+    assert mine.lease(Lease(("q",), "me", 1, 0.01), time.time())
+    database: Any = vars(vars(mine)["_broker"])["_database"]
+    read = database.read
+
+    def take_over(*args: Any) -> Any:
+        found = read(*args)
+        monkeypatch.undo()
+        assert heirs.recover(Lease(("q",), "heir", 1, 30.0), time.time() + 1)
+        return found
+
+    monkeypatch.setattr(database, "read", take_over)
+    assert not mine.extend("me", 30.0, time.time())
+    assert mine.extend("me", 30.0, time.time())
+    for engine in engines:
+        engine.close()

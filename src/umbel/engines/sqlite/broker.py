@@ -108,12 +108,12 @@ class SqliteBroker:
 
     def extend(self, owner: str, seconds: float, now: float) -> bool:
         """Keep the leases of `owner`; False, once, when messages have been taken from it."""
-        holds, lost = self._database.read(leases.extension, owner)
-        if holds or lost:
-            self._database.write(leases.extend, owner, now + seconds)
+        held: bool = True
+        if not self._database.read(leases.is_idle, owner):
+            held = self._database.write(leases.extend, owner, now + seconds)
         if self._database.read(copies.exist):
             self._database.write(copies.keep, self._copies, now)
-        return not lost
+        return held
 
     def settle(self, owner: str, settlements: Sequence[Settlement], now: float) -> list[Any]:
         """End leases; return the tags that were stale."""

@@ -181,18 +181,23 @@ def start(connection: sqlite3.Connection, owner: str, tickets: Sequence[tuple[An
     return [tag for tag, token, _ in tickets if tokens.get(tag) != token]
 
 
-def extension(connection: sqlite3.Connection, owner: str) -> tuple[bool, bool]:
-    """Return whether the owner has something to extend, and whether something was taken from it."""
+def is_idle(connection: sqlite3.Connection, owner: str) -> bool:
+    """Tell whether the owner has nothing to extend, and nothing was taken from it."""
     row = connection.execute(
-        "SELECT lost, EXISTS (SELECT 1 FROM lease AS l WHERE l.owner = o.id) FROM owner AS o WHERE name = ?",
+        "SELECT lost OR EXISTS (SELECT 1 FROM lease AS l WHERE l.owner = o.id) FROM owner AS o WHERE name = ?",
         (owner,),
     ).fetchone()
-    return (False, False) if row is None else (bool(row[1]), bool(row[0]))
+    return row is None or not row[0]
 
 
-def extend(connection: sqlite3.Connection, owner: str, deadline: float) -> None:
-    """Set the deadline of an owner; what was taken from it has been told by now."""
+def extend(connection: sqlite3.Connection, owner: str, deadline: float) -> bool:
+    """Set the deadline of an owner; return False, once, when something was taken from it.
+
+    Both in one transaction: a worker that is frozen between the two would never hear of it.
+    """
+    row = connection.execute("SELECT lost FROM owner WHERE name = ?", (owner,)).fetchone()
     connection.execute("UPDATE owner SET deadline = ?, lost = 0 WHERE name = ?", (deadline, owner))
+    return row is None or not row[0]
 
 
 def candidates(connection: sqlite3.Connection, except_owner: str) -> list[tuple[int, str, float]]:
