@@ -7,7 +7,7 @@ import time
 import pytest
 
 from tests.interop.kit import Fleet, wait_for
-from umbel import Exchange, Queue
+from umbel import Exchange, Queue, chain
 
 
 def quorum_queue(name: str) -> Queue:
@@ -29,6 +29,13 @@ def test_results_travel_as_messages_in_both_directions(fleet: Fleet) -> None:
     assert sent.get(timeout=15) == {"side": "celery", "args": [1], "kwargs": {}}
     answer = fleet.celery.ask(f"echo.apply_async((2,), queue={THEIRS}).get(timeout=15)")
     assert answer == {"side": "umbel", "args": [2], "kwargs": {}}
+
+
+def test_the_last_step_of_a_chain_answers_whoever_sent_it(fleet: Fleet) -> None:
+    add = fleet.umbel.tasks["fleet.add"]
+    fleet.umbel.broker.declare([quorum_queue("to_celery")])
+    steps = [add.s(*args).set(exchange="to_celery", routing_key="to_celery") for args in ((1, 1), (2,), (3,))]
+    assert chain(*steps).apply_async().get(timeout=15) == 7
 
 
 def test_errors_travel_as_messages_in_both_directions(fleet: Fleet) -> None:

@@ -6,16 +6,18 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from tests.servers import RabbitServer
 from tests.servers.rabbit_server import RabbitAddress
-from umbel import Umbel
+from umbel import Umbel, chain, group
 from umbel.core.errors import NotSupportedError, OperationalError
-from umbel.core.message import Message, Part, Record
+from umbel.core.head_reader import reply_to_of
+from umbel.core.message import Delivery, Message, Part, Record
 from umbel.engine.registry import open_engine
-from umbel.engine.seam import Engine, Store
+from umbel.engine.seam import Engine, Lease, Store
 
 NOW = 1_700_000_000.0
 
@@ -176,14 +178,37 @@ def test_an_app_with_rpc_results_says_where_they_go(rabbit_url: str, worker: Sto
     result = add.delay(1, 2)
     engine = open_engine(rabbit_url)
     assert engine.broker is not None
-    from umbel.core.head_reader import reply_to_of
-    from umbel.engine.seam import Lease
-
     (got,) = engine.broker.lease(Lease(("celery",), "w", 1, 30.0), time.time(), 10.0)
     assert reply_to_of(got.head) == app.thread_oid
     meta = b'{"status":"SUCCESS","result":3,"task_id":"%s","traceback":null,"children":[]}' % result.id.encode()
     worker.put([Record(result.id, "SUCCESS", meta, reply_to=reply_to_of(got.head))], time.time())
     assert result.get(timeout=10) == 3
+    engine.close()
+    app.close()
+
+
+def test_every_step_of_a_workflow_says_who_has_asked(rabbit_url: str) -> None:
+    app = Umbel("steps", broker=rabbit_url, backend="rpc://", set_as_current=False)
+
+    @app.task
+    def add(x: int, y: int) -> int:
+        return x + y
+
+    def line() -> Any:
+        return chain(add.s(1, 1), add.s(2), add.s(3), app=app)
+
+    line().apply_async()
+    group([line(), chain(add.s(1, 1), group([add.s(4), line()]))], app=app).apply_async()
+    engine = open_engine(rabbit_url)
+    assert engine.broker is not None
+    taken: list[Delivery] = []
+    while len(taken) < 3:
+        more = engine.broker.lease(Lease(("celery",), "w", 9, 30.0), time.time(), 10.0)
+        assert more
+        taken += more
+    for delivery in taken:
+        text = delivery.body.decode()
+        assert text.count(f'"{add.name}"') == text.count(f'"reply_to":"{app.thread_oid}"') >= 2
     engine.close()
     app.close()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,7 @@ from umbel.app.ids import new_id
 from umbel.core.errors import NotSupportedError, OperationalError
 from umbel.core.flow.freezing import freeze
 from umbel.core.flow.late import Step
-from umbel.core.flow.shape import Kind, kind_of
+from umbel.core.flow.shape import Kind, Sig, every_task, kind_of
 from umbel.core.flow.shaping import shapes
 from umbel.core.flow.starting import Call, Opened, start
 from umbel.core.flow.storing import shrink, unpack, unpack_steps
@@ -31,6 +31,7 @@ __all__ = [
     "load",
     "load_steps",
     "messages",
+    "name_asker",
     "resolve",
     "route_of",
     "small",
@@ -193,3 +194,12 @@ def tried(call: Callable[[], Any]) -> Any:
         except OperationalError:
             time.sleep(pause)
     return call()
+
+
+def name_asker(app: Any, sigs: Iterable[Sig]) -> None:
+    """Where results travel as messages: let every task of frozen signatures say who has asked, whoever sends it."""
+    if app.engine.replies is None:
+        return
+    for sig in sigs:
+        for task in every_task(sig):
+            task["options"].setdefault("reply_to", app.thread_oid)

@@ -7,7 +7,7 @@ from typing import Any
 
 from umbel.app.calling import add_to_trail
 from umbel.app.canvas.progress import Progress
-from umbel.app.canvas.publishing import keep_shapes, small
+from umbel.app.canvas.publishing import keep_shapes, name_asker, small
 from umbel.app.canvas.results import results_of
 from umbel.app.canvas.sender import Sender, check_chords, has_chord
 from umbel.app.canvas.streaming import can_stream, stream_chord, stream_group
@@ -23,7 +23,6 @@ from umbel.core.flow.shape import (
     header_group,
     is_empty,
     kind_of,
-    leaves,
     list_of,
     tasks_of,
 )
@@ -80,11 +79,7 @@ def _send(
     if kind_of(found[0]) is Kind.CHORD and "chain" not in handed and can_stream(found[0]):
         return stream_chord(app, found, args, kwargs, handed, progress)
     frozen = freeze(chain_of(found), new_id)
-    if app.engine.replies is not None:
-        # Results travel as messages: every task says who has asked, whichever worker sends the next one.
-        for step in steps(frozen):
-            for leaf in leaves(step):
-                leaf["options"].setdefault("reply_to", app.thread_oid)
+    name_asker(app, [frozen])
     shrunk, pieces = small(app, frozen, new_id)
     keep_shapes(app, shapes(frozen))
     with Progress(_length(frozen), progress) as shown:

@@ -10,7 +10,7 @@ from typing import Any
 
 from umbel.app.canvas.bulk import PlainMembers, plain_calls, plain_task
 from umbel.app.canvas.progress import Progress
-from umbel.app.canvas.publishing import keep_shapes, small
+from umbel.app.canvas.publishing import keep_shapes, name_asker, small
 from umbel.app.canvas.results import Collected, results_of
 from umbel.app.canvas.sender import CHUNK, Sender, check_chords, has_chord
 from umbel.app.ids import new_id
@@ -111,6 +111,7 @@ class _Members:
         group = {**self._group, "kwargs": {"tasks": [checked_member(task) for task in chunk]}}
         places = itertools.count(self.size)
         frozen = list(frozen_members(group, self.id, new_id, header=self.body is not None, places=places))
+        name_asker(self._app, frozen)
         self.results.extend(frozen)
         self.size += sum(map(leaf_count, frozen))
         if any(map(has_chord, frozen)):

@@ -18,6 +18,7 @@ __all__ = [
     "chain_of",
     "checked_member",
     "chord_of",
+    "every_task",
     "expand",
     "header_group",
     "group_of",
@@ -195,6 +196,21 @@ def leaves(sig: Sig) -> Iterator[Sig]:
         elif kind is Kind.CHORD:
             body = body_of(one)
             waiting.append(body if body is not None else header_group(one))
+        else:
+            yield one
+
+
+def every_task(sig: Sig) -> Iterator[Sig]:
+    """Give all single tasks of a frozen signature, in no order."""
+    waiting = [sig]
+    while waiting:
+        one = waiting.pop()
+        kind = kind_of(one)
+        if kind in (Kind.CHAIN, Kind.GROUP):
+            waiting.extend(tasks_of(one))
+        elif kind is Kind.CHORD:
+            body = body_of(one)
+            waiting += [header_group(one)] if body is None else [header_group(one), body]
         else:
             yield one
 
