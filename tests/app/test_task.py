@@ -19,6 +19,21 @@ class Order(BaseModel):
     note: str = ""
 
 
+def test_a_request_class_of_ones_own_is_refused_where_the_task_is_made(app: Umbel) -> None:
+    class Own(Task[..., Any]):
+        Request = "program:Request"
+
+        def run(self) -> None: ...
+
+    for make in (
+        lambda: app.task(name="by_option", Request="program:Request")(lambda: None).name,
+        lambda: app.task(name="by_base", base=Own)(lambda: None).name,
+        lambda: app.register_task(Own),
+    ):
+        with pytest.raises(NotSupportedError, match=r"\(Request\).*on_failure"):
+            make()
+
+
 def test_a_direct_call_has_a_request_that_says_so(app: Umbel) -> None:
     @app.task(bind=True)
     def look(self: Task[..., Any], x: int) -> tuple[bool, Any]:

@@ -13,7 +13,7 @@ from umbel.app.shared import shared_tasks
 from umbel.app.task_options import DECORATOR_ONLY, warn_misspelt
 from umbel.app.typing_check import ArgumentCheck
 from umbel.core.annotations import Annotations
-from umbel.core.errors import DuplicateTaskNameWarning
+from umbel.core.errors import DuplicateTaskNameWarning, NotSupportedError
 from umbel.core.options import check_time_limits
 
 __all__ = ["TaskMaker"]
@@ -59,6 +59,7 @@ class TaskMaker:
         task.__dict__["app"] = self
         if not task.name:
             task.name = self.gen_task_name(type(task).__name__, type(task).__module__)
+        _refuse_request_class(task)
         present = self._tasks.get(task.name)
         if present is not None and type(present).run is not type(task).run:
             _warn_duplicate(task.name, present, task)
@@ -95,6 +96,7 @@ class TaskMaker:
         base = load_symbol(options.get("base")) or self.Task
         check_time_limits(options.get("time_limit"), options.get("soft_time_limit"))
         task = self._task_class(function, name, base, options)()
+        _refuse_request_class(task)
         task.__dict__["app"] = self
         task.__dict__["_recipe"] = (function, options)
         self._tasks[name] = task
@@ -147,6 +149,14 @@ class TaskMaker:
         if recipe is not None:
             function, options = recipe
             self._make_task(function, **{**options, "name": task.name, "base": None, "filter": None})
+
+
+def _refuse_request_class(task: Any) -> None:
+    if getattr(task, "Request", None) is not None:
+        raise NotSupportedError(
+            f"task {task.name}: request classes of one's own (Request) are not supported: override before_start, "
+            "on_success, on_failure or on_retry of its class instead"
+        )
 
 
 def _warn_duplicate(name: str, present: Any, new: Any) -> None:

@@ -66,7 +66,8 @@ def own_option(task: Any, name: str) -> Any:
 
 def warn_misspelt(function: Any, base: Any, options: dict[str, Any], *, stacklevel: int) -> None:
     """Warn of options that become attributes of the task, as any may, but look like one that means something."""
-    known = {*DECORATOR_ONLY, *(option for option in dir(base) if not option.startswith("_"))}
+    # `Request` is refused where the task is made.
+    known = {*DECORATOR_ONLY, "Request", *(option for option in dir(base) if not option.startswith("_"))}
     for option in sorted(options.keys() - known):
         near = difflib.get_close_matches(option, known, n=1, cutoff=_MISSPELT)
         if near:
