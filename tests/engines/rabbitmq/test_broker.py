@@ -1,17 +1,20 @@
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import amqp
+import msgspec
 import pytest
 
 from tests.proxy import TO_CLIENT, Proxy
 from umbel import Umbel
-from umbel.core.errors import OperationalError, Unroutable
+from umbel.core.errors import EncodeError, OperationalError, Unroutable
 from umbel.core.message import EARLY, Delivery, End, Message, Settlement
 from umbel.core.queues import Exchange, Queue
 from umbel.engine.registry import open_engine
@@ -288,3 +291,48 @@ def test_a_wake_that_comes_before_the_first_wait_ends_it(engine: Engine) -> None
     began = time.monotonic()
     assert broker_of(engine).lease(Lease(("q",), "me", 1, 30.0), time.time(), 20.0) == []
     assert time.monotonic() - began < 15
+
+
+def test_names_that_are_too_long_are_refused_alone_and_what_comes_next_is_sent_at_once(engine: Engine) -> None:
+    broker = broker_of(engine)
+    broker.declare([Queue("q")])
+    now = time.time()
+    batch = [
+        message("first"),
+        message("long", queue="q" * 256),
+        message("late", queue="q" * 200, due=now + 60),
+        message("last"),
+    ]
+    refusals = broker.publish(batch, now)
+    assert [(refusal.index, type(refusal.error)) for refusal in refusals] == [(1, EncodeError), (2, EncodeError)]
+    assert "has at most 199" in str(refusals[1].error)
+    begun = time.monotonic()
+    assert broker.publish([message("next")], now) == []
+    assert time.monotonic() - begun < 5
+    assert sorted(delivery.id for delivery in take(engine, 3)) == ["first", "last", "next"]
+
+
+def test_publishing_that_a_signal_cuts_off_leaves_nothing_behind_for_the_next(rabbit_url: str) -> None:
+    class Interrupted(Exception):
+        """What the handler of the signal raises, as that of a soft time limit does."""
+
+    def interrupt(*_: object) -> None:
+        raise Interrupted
+
+    with Proxy(urlsplit(rabbit_url).port or 0) as proxy, closing(open_engine(proxy.url(rabbit_url))) as engine:
+        broker = broker_of(engine)
+        broker.declare([Queue("q")])
+        assert broker.publish([message("first")], time.time()) == []
+        large = msgspec.structs.replace(message("large"), body=b'[["' + b"x" * 20_000_000 + b'"], {}, {}]')
+        proxy.freeze()
+        before = signal.signal(signal.SIGALRM, interrupt)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.5)
+            with pytest.raises(Interrupted):
+                broker.publish([large], time.time())
+        finally:
+            signal.signal(signal.SIGALRM, before)
+            proxy.restore()
+        begun = time.monotonic()
+        assert broker.publish([message("next")], time.time()) == []
+        assert time.monotonic() - begun < 5

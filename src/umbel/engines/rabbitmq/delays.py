@@ -36,9 +36,17 @@ def delayed_route(routing_key: str, seconds: int) -> tuple[str, str]:
     seconds = min(seconds, (1 << LEVELS) - 1)
     digits = f"{seconds:0{LEVELS}b}"
     key = f"{'.'.join(digits)}.{routing_key}"
-    if len(key.encode()) > 255:
-        raise EncodeError(f"the queue or routing key {routing_key[:60]!r}... is too long for a delayed message")
+    _check_length(routing_key)
     return level(seconds.bit_length() - 1), key
+
+
+def _check_length(routing_key: str) -> None:
+    size, most = len(routing_key.encode("utf-8", "surrogatepass")), 255 - len(_ANY_DELAY)
+    if size > most:
+        raise EncodeError(
+            f"the queue or routing key {routing_key[:60]!r}... has {size} bytes, and one that takes delayed messages "
+            f"has at most {most}: choose a shorter name"
+        )
 
 
 def undelayed(routing_key: str) -> str:
@@ -85,6 +93,7 @@ class Delays:
     def _tie(self, link: Link, kind: str, target: str, key: str) -> None:
         if (kind, key) in self._bound and self._ready:
             return
+        _check_length(key)
         if any(word in ("*", "#") for word in key.split(".")):
             raise EncodeError(f"the queue {target!r} cannot take delayed messages: '*' and '#' in a name mean any word")
         with self._lock:

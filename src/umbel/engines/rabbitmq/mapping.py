@@ -46,13 +46,19 @@ _LONGEST = (("task", DEFAULT_LIMITS.name_length), ("id", DEFAULT_LIMITS.id_lengt
 # --- out --------------------------------------------------------------------------------------------------
 
 
+def check_name(name: str) -> None:
+    """Raise EncodeError for the name of an exchange, a queue or a route that AMQP cannot carry."""
+    # No character takes more than four bytes.
+    if len(name) > 63 and len(name.encode("utf-8", "surrogatepass")) > 255:
+        raise EncodeError(f"{name[:60]!r}... is longer than the 255 bytes that AMQP allows for a name")
+
+
 def publish_method(exchange: str, routing_key: str) -> bytes:
     """Return the frame of basic.publish with `mandatory` set; EncodeError for names that AMQP cannot carry."""
     payload = [b"\x00\x3c\x00\x28\x00\x00"]
     for name in (exchange, routing_key):
+        check_name(name)
         raw = name.encode("utf-8", "surrogatepass")
-        if len(raw) > 255:
-            raise EncodeError(f"{name[:60]!r}... is longer than the 255 bytes that AMQP allows for a name")
         payload += (bytes((len(raw),)), raw)
     payload.append(b"\x01")
     method = b"".join(payload)

@@ -221,6 +221,11 @@ class Publisher:
                         done[:] = confirms.so_far()
                     kept = isinstance(error, Blocked)
                     raise
+                except BaseException:
+                    # A signal's handler (a soft time limit, Ctrl-C) has cut this off: the next batch would get this
+                    # one's answers, or be written behind half a frame.
+                    link.fail(LostConnection("publishing was interrupted"), "publish")
+                    raise
                 return confirms.answers
         finally:
             if not kept:

@@ -15,7 +15,7 @@ from umbel.engines.rabbitmq.connection import Link
 from umbel.engines.rabbitmq.delays import Delays, delayed_route, seconds_to_wait, undelayed
 from umbel.engines.rabbitmq.failures import LostConnection, MissingQueue
 from umbel.engines.rabbitmq.location import Location
-from umbel.engines.rabbitmq.mapping import AGAIN, CRASHES, OFFERS, write_content
+from umbel.engines.rabbitmq.mapping import AGAIN, CRASHES, OFFERS, check_name, write_content
 from umbel.engines.rabbitmq.publisher import NACKED, Blocked, Outgoing, Pool, Publisher
 from umbel.engines.rabbitmq.repeats import Repeats
 from umbel.engines.rabbitmq.topology import declare_queue, delete_queue, is_quorum, missing_queue
@@ -149,6 +149,8 @@ class Sending:
 
     def _outgoing(self, message: Message, now: float) -> list[Outgoing]:
         exchange, key = message.exchange, message.queue
+        check_name(exchange)
+        check_name(key)
         if exchange and exchange not in self._exchanges:
             self._with_link(self._look_for_exchange, message)
         seconds = seconds_to_wait(message.due, now) if message.due else 0
