@@ -19,6 +19,8 @@ NOW = 1_700_000_000.0
         ("postgresql://u:secret@host/x", NotSupportedError, "PostgreSQL yet.*amqp://.*redis://.*sqlite://"),
         ("db+mysql://u:secret@host/x", NotSupportedError, "the engines that exist are"),
         ("sqllite:///x.db", ImproperlyConfigured, "did you mean sqlite://"),
+        ("django-db", NotSupportedError, "leave result_backend out"),
+        ("rpc", NotSupportedError, "redis://host/0"),
         ("tasks.db", ImproperlyConfigured, "for example sqlite:///tasks.db"),
     ],
 )

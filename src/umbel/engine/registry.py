@@ -74,6 +74,10 @@ _PLANNED: dict[str, str] = {
 }
 
 
+#: Names without a scheme that Celery and its extensions give to result stores.
+_NAMES = frozenset(("cache", "database", "django-cache", "django-db"))
+
+
 def schemes() -> list[str]:
     """Return the schemes that can be opened."""
     return sorted(_ENGINES)
@@ -88,8 +92,13 @@ def register(scheme: str, module: str, *, extra: str = "") -> None:
 
 
 def scheme_of(url: str) -> str:
-    """Return the scheme of `url`; ImproperlyConfigured when it has none."""
+    """Return the scheme of `url`; ImproperlyConfigured when it has none, NotSupportedError for Celery's bare names."""
     scheme, separator, _ = url.partition("://")
+    if not separator and (scheme in _NAMES or scheme in _PLANNED):
+        raise NotSupportedError(
+            f"{scheme!r}: umbel has no engine for this store of Celery's; leave result_backend out, so that results "
+            "stay with the messages, or name another store: redis://host/0 or sqlite:///results.db"
+        )
     if not separator or not scheme:
         raise ImproperlyConfigured(
             f"{mask_url(url)!r} is no broker or result URL: write <scheme>://…, for example sqlite:///tasks.db"
