@@ -20,7 +20,7 @@ NOW = 1_700_000_000.0
         ("db+mysql://u:secret@host/x", NotSupportedError, "the engines that exist are"),
         ("sqllite:///x.db", ImproperlyConfigured, "did you mean sqlite://"),
         ("django-db", NotSupportedError, "leave result_backend out"),
-        ("rpc", NotSupportedError, "redis://host/0"),
+        ("rpc", ImproperlyConfigured, "write <scheme>://"),
         ("tasks.db", ImproperlyConfigured, "for example sqlite:///tasks.db"),
     ],
 )

@@ -94,7 +94,7 @@ def register(scheme: str, module: str, *, extra: str = "") -> None:
 def scheme_of(url: str) -> str:
     """Return the scheme of `url`; ImproperlyConfigured when it has none, NotSupportedError for Celery's bare names."""
     scheme, separator, _ = url.partition("://")
-    if not separator and (scheme in _NAMES or scheme in _PLANNED):
+    if not separator and scheme != "rpc" and (scheme in _NAMES or scheme in _PLANNED):
         raise NotSupportedError(
             f"{scheme!r}: umbel has no engine for this store of Celery's; leave result_backend out, so that results "
             "stay with the messages, or name another store: redis://host/0 or sqlite:///results.db"
