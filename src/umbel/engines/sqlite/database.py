@@ -69,11 +69,17 @@ class Database:
         # Threads of one process queue up here: the database's own lock can only be asked for again and again.
         with self._turn, slot.lock:
             connection = self._connection(slot)
+            if connection.in_transaction:
+                raise OperationalError(
+                    f"{self.file}: a signal handler tried to write while the code it interrupted was writing; "
+                    "let the handler set a flag or raise, and write afterwards"
+                )
+            # A signal's handler may raise anywhere in here, also just behind BEGIN: nothing may stay open then.
             try:
-                connection.execute("BEGIN IMMEDIATE")
-            except sqlite3.Error as error:
-                self._begin(slot, connection, error)
-            try:
+                try:
+                    connection.execute("BEGIN IMMEDIATE")
+                except sqlite3.Error as error:
+                    self._begin(slot, connection, error)
                 value = work(connection, *args, **kwargs)
                 connection.execute("COMMIT")
             except sqlite3.Error as error:
@@ -206,11 +212,6 @@ class Database:
 
     def _begin(self, slot: _Slot, connection: sqlite3.Connection, error: sqlite3.Error) -> None:
         """Get the write lock that was not free at once, trying often at first: SQLite's own wait starts at 1 ms."""
-        if connection.in_transaction:
-            raise OperationalError(
-                f"{self.file}: a signal handler tried to write while the code it interrupted was writing; "
-                "let the handler set a flag or raise, and write afterwards"
-            ) from error
         deadline = time.monotonic() + self.location.busy_timeout
         pause = _FIRST_PAUSE
         while True:
