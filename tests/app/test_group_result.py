@@ -280,8 +280,8 @@ def test_a_workflow_is_drawn_as_a_tree_and_for_graphviz(workflow: Any, app: Any)
 def test_a_chord_is_drawn_between_what_sent_it_and_its_body(app: Any) -> None:
     header = [(("a", None), None), (("b", None), None)]
     end(app, "first", 1, children=[(("body", (("g", None), header)), None)])
-    for task_id in ("a", "b", "body"):
-        end(app, task_id, 1)
+    for task_id, state in (("a", "REVOKED"), ("b", "SUCCESS"), ("body", "SUCCESS")):
+        end(app, task_id, 1, state)
     assert str(AsyncResult("first", app=app).graph) == (
-        "first SUCCESS\n└─ group g (2/2 done)\n   ├─ a SUCCESS\n   ├─ b SUCCESS\n   └─ body SUCCESS"
+        "first SUCCESS\n└─ group g (2/2 done)\n   ├─ a REVOKED\n   ├─ b SUCCESS\n   └─ body SUCCESS"
     )

@@ -134,7 +134,8 @@ class ResultGraph:
         if self._formatter is not None:
             return self._formatter(result)
         if is_set(result):
-            return f"group {result.id} ({result.completed_count()}/{len(result)} done)"
+            ended = sum(member.ready() for member in result.results)
+            return f"group {result.id} ({ended}/{len(result)} done)"
         name = result.name or result.task_name
         return f"{name + ' ' if name else ''}{result.id} {result.state}"
 

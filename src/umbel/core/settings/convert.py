@@ -36,7 +36,7 @@ class _WrongType(Exception):
 
 def is_secret(name: str) -> bool:
     """Tell whether the value of a setting or option called `name` may be a secret (Celery: same words)."""
-    return bool(_SECRET.search(name)) and not name.lower().endswith("routing_key")
+    return bool(_SECRET.search(name)) and not name.lower().endswith(("routing_key", "keyprefix"))
 
 
 def to_bool(text: str) -> bool:
