@@ -108,7 +108,7 @@ def test_secrets_are_hidden_when_shown() -> None:
     assert "hunter2" in conf.humanize(censored=False)
     assert set(conf.table()) == {"broker_url", "task_publish_retry_policy"}
     assert conf.table(with_defaults=True)["task_default_routing_key"] == "celery"
-    assert make({"global_keyprefix": "shop:"}).table()["global_keyprefix"] == "shop:"
+    assert "shop:" in make({"broker_transport_options": {"global_keyprefix": "shop:"}}).humanize()
 
 
 def test_a_copy_is_on_its_own() -> None:
