@@ -17,7 +17,7 @@ JOBS ?= 2
 PROCESS_JOBS ?= $(shell echo $$((3 * $(JOBS))))
 ROUNDS ?= 3
 TASKS ?= 20000
-# Random kills and other programs' races on a machine that may be busy: what failed is shown, and has to pass alone.
+# Kills, restarts and other programs' races on a machine that may be busy: what failed is shown, and has to pass alone.
 AGAIN = [ $$? -eq 1 ] && echo "--- once more, alone:" && $(BIN)/python -m pytest -q --last-failed --last-failed-no-failures none
 # Arguments for pytest, e.g. make unit TESTS="tests/core -k codec".
 TESTS ?= tests --ignore=tests/process --ignore=tests/interop
@@ -65,7 +65,7 @@ servers: $(READY)  ## install redis-server and rabbitmq-server where they are mi
 	@$(BIN)/python -m tests.servers
 
 unit: $(READY) servers  ## the tests that share the machine well, in parallel (TESTS=… to choose)
-	$(BIN)/python -m pytest -q -n $(JOBS) $(TESTS)
+	$(BIN)/python -m pytest -q -n $(JOBS) $(TESTS) || { $(AGAIN) $(TESTS); }
 
 process: $(READY) servers  ## the tests that kill real processes
 	$(BIN)/python -m pytest -q -n $(PROCESS_JOBS) --dist loadgroup tests/process || { $(AGAIN) tests/process; }

@@ -186,7 +186,7 @@ def test_a_broker_that_cannot_be_reached_is_one_line_and_status_69(project: Proj
 def test_a_wrong_password_is_told_by_every_command_with_the_way_out(project: Project, redis_installed: None) -> None:
     with RedisServer(requirepass="right") as server:
         wrong = server.url.replace("right", "secret")
-        for arguments in (("call", "proj.add"), ("worker",)):
+        for arguments in (("call", "proj.add", "-a", "[1, 2]"), ("worker",)):
             done = project.run(*arguments, UMBEL_BROKER_URL=wrong)
             assert done.returncode != 0
             assert "refuses user name or password" in done.stderr
