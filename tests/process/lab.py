@@ -232,12 +232,11 @@ class Lab:
         self.workers.append(worker)
         return worker.wait_ready() if ready else worker
 
-    def faulty_worker(self, points: str, process: str, settings: dict[str, Any]) -> Path:
+    def faulty_worker(self, points: str, process: str, settings: dict[str, Any] | None = None) -> Path:
         """Start a worker with one executor that meets a fault once; return the file that is there when it has."""
         fired = self.folder / "fired"
         self.worker(
-            "-c",
-            "1",
+            *("-c", "1"),
             settings=settings,
             ready=False,
             UMBEL_FAILPOINTS=points,

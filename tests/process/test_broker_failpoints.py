@@ -62,18 +62,9 @@ def test_a_crash_at_any_step_of_a_settlement_loses_neither_a_retry_nor_a_follow_
     apart: Lab, name: str, fault: str
 ) -> None:
     lab = apart
-    fired = lab.folder / "fired"
     # Results are stored by executors that have nothing else to do.
     point = POINTS["put" if name.startswith("put") else "settle"]
-    lab.worker(
-        "-c",
-        "1",
-        settings={**LEASE, "task_track_started": False},
-        ready=False,
-        UMBEL_FAILPOINTS=f"{name}={fault}@2",
-        UMBEL_FAILPOINTS_IN=point.process,
-        UMBEL_FAILPOINTS_ONCE=str(fired),
-    )
+    fired = lab.faulty_worker(f"{name}={fault}@2", point.process, {**LEASE, "task_track_started": False})
     children = [new_id() for _ in range(3)]
     for child in children:
         follow_up = lab.app.tasks["lab.work_late"].si(0.0).set(task_id=child)
@@ -96,16 +87,7 @@ def test_a_crash_at_any_step_of_a_settlement_loses_neither_a_retry_nor_a_follow_
 @pytest.mark.parametrize("name", ["adopt.before", "adopt.after"])
 def test_a_crash_while_a_start_is_remembered_elsewhere_loses_nothing(apart: Lab, name: str, fault: str) -> None:
     lab = apart
-    fired = lab.folder / "fired"
-    lab.worker(
-        "-c",
-        "1",
-        settings=LEASE,
-        ready=False,
-        UMBEL_FAILPOINTS=f"{name}={fault}@2",
-        UMBEL_FAILPOINTS_IN="consumer",
-        UMBEL_FAILPOINTS_ONCE=str(fired),
-    )
+    fired = lab.faulty_worker(f"{name}={fault}@2", "consumer", LEASE)
     lab.send_many("lab.work", 10, 0.01)
     wait(fired.exists, 15, f"{name} to be passed")
     note_fault(lab, fired, POINTS["start"], fault)

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from tests.process.checker import Rules
-from tests.process.freezing import fill_executor, thaw
+from tests.process.freezing import thaw, wake_after_takeover
 from tests.process.lab import Lab, wait
 
 pytestmark = pytest.mark.timeout(90)
@@ -156,18 +156,7 @@ def test_what_a_frozen_worker_held_is_done_by_another_and_the_first_word_stays(b
 
 def test_early_tasks_of_a_frozen_worker_do_not_run_twice(broker_lab: Lab) -> None:
     lab = broker_lab
-    gate = lab.folder / "gate"
-    first = lab.worker("-c", "1", settings=SHORT)
-    ids = fill_executor(lab, gate)
-    pids, executors = first.everybody(), first.executors()
-    freeze(lab, pids)
-    gate.touch()
-    lab.worker("-c", "1", settings=SHORT)
-    finals = lab.wait_states(ids)
-    assert [finals[id].error or finals[id].state for id in ids] == ["WorkerLostError", "SUCCESS", "SUCCESS"]
-    thaw(lab, executors)
-    wait(lambda: ids[0] in lab.journal.ids("end"), 15, "the end of what ran there")
-    thaw(lab, pids)
+    _, finals = wake_after_takeover(lab, SHORT, freeze)
     lab.wait_states(lab.send_many("lab.work", 10, 0.01))
     assert lab.prove(Rules(late=False, unsettled=10.0)).duplicated == 0
-    assert lab.finals(ids) == finals
+    assert lab.finals(list(finals)) == finals

@@ -28,20 +28,12 @@ def cases(steps: list[tuple[str, int]]) -> list[Any]:
 
 def walk(lab: Lab, point: str, nth: int, task: str = "lab.work_late") -> int:
     """Kill a process at this point of a chord and let its heir go on; return how often the body ran."""
-    fired = lab.folder / "fired"
     members = [new_id() for _ in range(3)]
     body = new_id()
     header = [lab.app.tasks[task].s(0.05).set(task_id=member) for member in members]
     chord(header, app=lab.app)(lab.app.tasks["lab.collect"].s().set(task_id=body))
-    worker = lab.worker(
-        "-c",
-        "1",
-        settings={**LEASE, "task_track_started": False},
-        ready=False,
-        UMBEL_FAILPOINTS=f"{point}=kill@{nth}",
-        UMBEL_FAILPOINTS_IN=APART_POINTS.get(kind_of(point), "consumer"),
-        UMBEL_FAILPOINTS_ONCE=str(fired),
-    )
+    process = APART_POINTS.get(kind_of(point), "consumer")
+    fired = lab.faulty_worker(f"{point}=kill@{nth}", process, {**LEASE, "task_track_started": False})
     wait(fired.exists, 20, f"{point} to be passed")
     final = lab.wait_states([body], 40)[body]
     assert final.state == "SUCCESS", final
@@ -50,7 +42,7 @@ def walk(lab: Lab, point: str, nth: int, task: str = "lab.work_late") -> int:
     assert final.value == [ended[member].value for member in members]
     lab.drain(30)
     if point == "put.after":
-        assert worker.said("had ended (success) and came again")
+        assert lab.workers[-1].said("had ended (success) and came again")
     return lab.journal.ids("start").count(body)
 
 

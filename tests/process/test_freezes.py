@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.process.checker import Rules
-from tests.process.freezing import fill_executor, thaw
+from tests.process.freezing import thaw, wake_after_takeover
 from tests.process.lab import Lab, wait
 
 pytestmark = pytest.mark.timeout(60)
@@ -99,21 +99,8 @@ def test_early_tasks_of_a_frozen_worker_do_not_run_twice(lab: Lab) -> None:
     assert lab.finals([id])[id].error == "WorkerLostError"
 
 
-def test_what_waited_in_a_frozen_executor_is_not_begun_there_when_it_wakes(lab: Lab, tmp_path: Path) -> None:
-    gate = tmp_path / "gate"
-    first = lab.worker("-c", "1", settings=SHORT)
-    ids = fill_executor(lab, gate)
-    pids = first.everybody()
-    executors = first.executors()
-    freeze(lab, pids)
-    gate.touch()
-    lab.worker("-c", "1", settings=SHORT)
-    finals = lab.wait_states(ids)
-    assert [finals[id].error or finals[id].state for id in ids] == ["WorkerLostError", "SUCCESS", "SUCCESS"]
-    # The executor has all the time it wants before its consumer sees that the leases have lapsed.
-    thaw(lab, executors)
-    wait(lambda: ids[0] in lab.journal.ids("end"), 15, "the end of what ran there")
-    thaw(lab, pids)
+def test_what_waited_in_a_frozen_executor_is_not_begun_there_when_it_wakes(lab: Lab) -> None:
+    first, _ = wake_after_takeover(lab, SHORT, freeze)
     wait(lambda: first.said("lapsed"), 15, "the frozen worker to notice")
     assert lab.prove(Rules(late=False, unsettled=10.0)).duplicated == 0
 

@@ -50,15 +50,7 @@ def test_what_follows_from_it_is_sent_although_an_executor_dies_at_that(rabbit_l
     child = new_id()
     ended = lab.send("lab.work", 0.0, link=lab.app.tasks["lab.work"].si(0.0).set(task_id=child))
     held_by_one_that_dies(lab, ended)
-    fired = lab.folder / "fired"
-    lab.worker(
-        "-c",
-        "1",
-        ready=False,
-        UMBEL_FAILPOINTS="run.before=kill",
-        UMBEL_FAILPOINTS_IN="executor",
-        UMBEL_FAILPOINTS_ONCE=str(fired),
-    )
+    fired = lab.faulty_worker("run.before=kill", "executor")
     lab.wait_states([child], 25)
     assert fired.exists()
     wait(lambda: lab.left() == 0, 10, "the queue to be empty")

@@ -52,16 +52,8 @@ def walk(lab: Lab, process: str, point: str, fault: str, passes: int) -> None:
     evaluate(expr, plan)
     signature(lab.app, expr, NODES[True], new_id, ids).apply_async()
     failing = _send_failing(lab)
-    fired, rule = lab.folder / "fired", f"{point}={fault}@{lab.rng.randint(1, passes)}"
-    lab.worker(
-        "-c",
-        "1",
-        settings=SETTINGS,
-        ready=False,
-        UMBEL_FAILPOINTS=rule,
-        UMBEL_FAILPOINTS_IN=process,
-        UMBEL_FAILPOINTS_ONCE=str(fired),
-    )
+    rule = f"{point}={fault}@{lab.rng.randint(1, passes)}"
+    fired = lab.faulty_worker(rule, process, SETTINGS)
     finals = lab.wait_states([*ids.values(), *failing.values()], 30)
     if process == "executor" and point.startswith("settle"):
         _send_more(lab, fired)

@@ -294,15 +294,7 @@ WORKFLOWS = {
 
 def start_faulty(lab: Lab, process: str, point: str, nth: int) -> None:
     """Start a worker one process of which is killed at the n-th pass of a point, once."""
-    fired = lab.folder / "fired"
-    lab.worker(
-        "-c",
-        "1",
-        ready=False,
-        UMBEL_FAILPOINTS=f"{point}=kill@{nth}",
-        UMBEL_FAILPOINTS_IN=process,
-        UMBEL_FAILPOINTS_ONCE=str(fired),
-    )
+    fired = lab.faulty_worker(f"{point}=kill@{nth}", process)
     wait(fired.exists, 25, f"{point} to be passed")
 
 

@@ -102,28 +102,19 @@ def walk(lab: Lab, name: str, fault: str) -> None:
     kind = kind_of(name)
     point = POINTS[kind]
     rule = f"{name}={fault}@{point.nth}"
-    fired = lab.folder / "fired"
     if kind == "recover":
         leave_leases_behind(lab)
     if point.process == "producer":
         twice = produce(lab, kind, rule)
-        assert fired.exists(), "the producer never came by"
+        assert (lab.folder / "fired").exists(), "the producer never came by"
     else:
-        faulty = lab.worker(
-            "-c",
-            "1",
-            settings=LEASE,
-            ready=False,
-            UMBEL_FAILPOINTS=rule,
-            UMBEL_FAILPOINTS_IN=point.process,
-            UMBEL_FAILPOINTS_ONCE=str(fired),
-        )
+        fired = lab.faulty_worker(rule, point.process, LEASE)
         twice = produce(lab, kind, "")
         lab.send("lab.work_late", 0.8)
         wait(fired.exists, 15, f"{name} to be passed")
         note_fault(lab, fired, point, fault)
         if (name, fault) in HELD_UNTIL_THE_END:
-            end(faulty)
+            end(lab.workers[-1])
     # What the faulty worker cannot finish any more is finished by a healthy one.
     healthy = lab.worker("-c", "1", settings=LEASE)
     lab.wait_states(lab.journal.ids("returned"), 25)

@@ -74,19 +74,20 @@ class Client:
         One that changes nothing is sent again where the connection turns out to have ended: a restarted server is met.
         """
         request = pack(args)
+        try:
+            return self._exchange(request)
+        except failures.Unreachable as error:
+            if not error.ended or args[0] not in _READS:
+                raise
+        return self._exchange(request)
+
+    def _exchange(self, request: bytes) -> Any:
         wire = self._wire()
         try:
             reply = wire.exchange(request)
-        except BaseException as error:
+        except BaseException:
             self._give_up(wire)
-            if not (isinstance(error, failures.Unreachable) and error.ended and args[0] in _READS):
-                raise
-            wire = self._wire()
-            try:
-                reply = wire.exchange(request)
-            except BaseException:
-                self._give_up(wire)
-                raise
+            raise
         if type(reply) is ReplyError:
             raise self._refused(reply, wire)
         return reply
