@@ -11,7 +11,7 @@ import msgspec
 
 from umbel.core.message import Delivery
 from umbel.engine.seam import Lease
-from umbel.engines.sqlite import leases, messages
+from umbel.engines.sqlite import leases, messages, rows
 from umbel.engines.sqlite.dead import printable
 
 _INSERT = """
@@ -22,8 +22,8 @@ ON CONFLICT (id, generation, queue) DO NOTHING RETURNING seq"""
 
 _INSERT_NEW = """
 INSERT INTO message (id, generation, queue, task, priority, due, expires, published, crashes, offers, token, head,
-                     body, seq)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id, generation, queue) DO NOTHING"""
+                     body, seq)"""
+_NOT_TWICE = "ON CONFLICT (id, generation, queue) DO NOTHING"
 
 _OUTLIVED = """
 SELECT l.owner, l.seq FROM message AS m CROSS JOIN lease AS l ON l.seq = m.seq
@@ -77,17 +77,15 @@ def _store_new(
     """Store messages of which none is stored yet, as nearly always; None, with nothing changed, where one is."""
     first = max(first, (connection.execute("SELECT max(seq) FROM message").fetchone()[0] or 0) + 1)
     numbers = {name: queues.create(connection, name) for name in {delivery.queue for delivery in deliveries}}
-    rows = [(*_values(d, numbers[d.queue], now), first + place) for place, d in enumerate(deliveries)]
+    values = [(*_values(d, numbers[d.queue], now), first + place) for place, d in enumerate(deliveries)]
     connection.execute("SAVEPOINT new")
-    if connection.executemany(_INSERT_NEW, rows).rowcount != len(rows):
+    if rows.insert(connection, _INSERT_NEW, values, _NOT_TWICE) != len(values):
         connection.execute("ROLLBACK TO new")
         connection.execute("RELEASE new")
         return None
     connection.execute("RELEASE new")
-    connection.executemany(
-        "INSERT INTO lease VALUES (?, ?, ?, ?, ?)",
-        [(owner, first + place, d.token, d.ticket, d.former_owner) for place, d in enumerate(deliveries)],
-    )
+    held = [(owner, first + place, d.token, d.ticket, d.former_owner) for place, d in enumerate(deliveries)]
+    rows.insert(connection, "INSERT INTO lease", held)
     return [msgspec.structs.replace(d, tag=first + place) for place, d in enumerate(deliveries)]
 
 

@@ -11,6 +11,13 @@ import msgspec
 from umbel.core.message import End, Settlement
 from umbel.engines.sqlite import joins, leases, messages, results
 from umbel.engines.sqlite.dead import bury, printable
+from umbel.engines.sqlite.rows import as_json
+
+_END = """
+DELETE FROM lease WHERE owner = ? AND (seq, token) IN (
+    SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?))"""
+
+_FORGET = "DELETE FROM message WHERE seq IN (SELECT value FROM json_each(?))"
 
 
 class Settled(NamedTuple):
@@ -27,8 +34,8 @@ def settle(
     """End the leases that `owner` still holds; return those settlements and what happened."""
     number = leases.number_of(connection, owner)
     valid, stale = _end_leases(connection, number, settlements)
-    finished = [(settlement.tag,) for settlement in valid if settlement.end is End.DONE]
-    connection.executemany("DELETE FROM message WHERE seq = ?", finished)
+    finished = [settlement.tag for settlement in valid if settlement.end is End.DONE]
+    connection.execute(_FORGET, (as_json(finished),))
     returned = False
     if len(finished) < len(valid):
         for settlement in valid:
@@ -47,11 +54,9 @@ def _end_leases(
 
     Nearly always all are held, which the number of removed rows tells; only else each is looked at.
     """
-    rows = [(owner, settlement.tag, settlement.token) for settlement in settlements]
-    if all(type(tag) is int for _, tag, _ in rows):
+    if all(type(settlement.tag) is int for settlement in settlements):
         connection.execute("SAVEPOINT ends")
-        removed = connection.executemany("DELETE FROM lease WHERE owner = ? AND seq = ? AND token = ?", rows).rowcount
-        if removed == len(rows):
+        if _end(connection, owner, settlements) == len(settlements):
             connection.execute("RELEASE ends")
             return settlements, []
         connection.execute("ROLLBACK TO ends")
@@ -65,10 +70,14 @@ def _end_leases(
             valid.append(settlement)
         else:
             stale.append(settlement.tag)
-    connection.executemany(
-        "DELETE FROM lease WHERE owner = ? AND seq = ?", [(owner, settlement.tag) for settlement in valid]
-    )
+    _end(connection, owner, valid)
     return valid, stale
+
+
+def _end(connection: sqlite3.Connection, owner: int, settlements: Sequence[Settlement]) -> int:
+    """Remove the leases that are held with the right token; return how many were."""
+    held = as_json([(settlement.tag, settlement.token) for settlement in settlements])
+    return connection.execute(_END, (owner, held)).rowcount
 
 
 def _put_back(connection: sqlite3.Connection, settlement: Settlement, now: float) -> None:
