@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import msgspec
 
 from umbel.core.message import Delivery, Message, Settlement
 
-__all__ = ["Holdings", "Kept", "Key", "OnShelf", "key_of"]
+__all__ = ["Holdings", "Kept", "Key", "OnShelf"]
 
 #: What tells messages apart.
 Key = tuple[str, int, str]
@@ -26,6 +27,11 @@ class OnShelf(NamedTuple):
     """The tag, towards the worker, of a delivery that came from the shelf."""
 
     tag: Any
+
+
+def key_of(message: Message) -> Key:
+    """Return what tells a message apart from others."""
+    return message.id, message.generation, message.queue
 
 
 @dataclass(eq=False, slots=True)
@@ -48,21 +54,15 @@ class Kept:
     busy: bool = False
     #: How many had been taken in before it.
     place: int = 0
+    #: What the worker knows it by.
+    tag: Any = field(init=False)
+    token: int = field(init=False)
+    #: What tells its message apart from others.
+    key: Key = field(init=False)
 
-    @property
-    def tag(self) -> Any:
-        """The tag that the worker knows."""
-        return self.delivery.tag
-
-    @property
-    def token(self) -> int:
-        """The token that the worker knows."""
-        return self.delivery.token
-
-
-def key_of(message: Message) -> Key:
-    """Return what tells a message apart from others."""
-    return message.id, message.generation, message.queue
+    def __post_init__(self) -> None:
+        self.tag, self.token = self.delivery.tag, self.delivery.token
+        self.key = key_of(self.delivery)
 
 
 class Holdings:
@@ -73,7 +73,7 @@ class Holdings:
         self._kept: dict[Any, Kept] = {}
         self._shelved: dict[Key, Kept] = {}
         #: Key → attempt of what has ended on the shelf lately, and how many had been taken in by then; oldest first.
-        self._ended: dict[Key, tuple[int, int]] = {}
+        self._ended: OrderedDict[Key, tuple[int, int]] = OrderedDict()
         self._taken = 0
         #: (owner, tag, token) that a call had settled before it failed.
         self._settled: set[tuple[str, Any, int]] = set()
@@ -95,7 +95,7 @@ class Holdings:
 
     def outlived(self, kept: Kept) -> bool:
         """Tell whether this is a copy of what has ended on the shelf while the copy was waiting here."""
-        attempt, taken = self._ended.get(key_of(kept.delivery), _NEVER)
+        attempt, taken = self._ended.get(kept.key, _NEVER)
         return kept.attempt <= attempt and kept.place < taken
 
     def inherit(self, owner: str, shelved: Delivery, delivery: Delivery, now: float) -> Delivery:
@@ -104,20 +104,24 @@ class Holdings:
         with self._changed:
             kept = Kept(owner, known, shelved.token, now, shelved.ticket, shelved)
             self._kept[known.tag] = kept
-            self._shelved[key_of(known)] = kept
+            self._shelved[kept.key] = kept
         return known
 
-    def shelved(self, kept: Kept, delivery: Delivery) -> bool:
-        """Remember that the shelf holds it now; False when it held it before, under another tag of the worker's."""
-        key = key_of(kept.delivery)
+    def shelved(self, kept: Iterable[Kept], found: Mapping[Key, Delivery]) -> list[Kept]:
+        """Remember what the shelf holds now; return the others: copies of what it held before, for whomever."""
+        copies: list[Kept] = []
         with self._changed:
-            known = self._shelved.get(key)
-            other = known.shelved if known is not None and known is not kept else None
-            if other is not None and other.tag == delivery.tag:
-                return False
-            kept.shelved = delivery
-            self._shelved[key] = kept
-        return True
+            for k in kept:
+                k.doubtful = False
+                delivery = found.get(k.key)
+                known = self._shelved.get(k.key)
+                other = known.shelved if known is not None and known is not k else None
+                if delivery is None or (other is not None and other.tag == delivery.tag):
+                    copies.append(k)
+                    continue
+                k.shelved = delivery
+                self._shelved[k.key] = k
+        return copies
 
     def forget(self, kept: Iterable[Kept]) -> None:
         """Drop what is not held any more."""
@@ -137,13 +141,12 @@ class Holdings:
             del self._kept[kept.tag]
         if kept.shelved is None:
             return
-        key = key_of(kept.delivery)
-        if self._shelved.get(key) is kept:
-            del self._shelved[key]
-        self._ended.pop(key, None)
-        self._ended[key] = (kept.shelved.token, self._taken)
+        if self._shelved.get(kept.key) is kept:
+            del self._shelved[kept.key]
+        self._ended[kept.key] = (kept.shelved.token, self._taken)
+        self._ended.move_to_end(kept.key)
         if len(self._ended) > _REMEMBERED:
-            del self._ended[next(iter(self._ended))]
+            self._ended.popitem(last=False)
 
     def was_settled(self, owner: str, tag: Any, token: int) -> bool:
         """Tell whether a call that failed later had settled this."""
@@ -158,8 +161,10 @@ class Holdings:
     def working(self, owner: str, tags: Sequence[Any]) -> Iterator[dict[Any, Kept]]:
         """Give the deliveries of `owner` among the tags, to be worked on by this thread alone."""
         with self._changed:
-            self._changed.wait_for(lambda: not any(k.busy for k in map(self._kept.get, tags) if k is not None))
-            mine = {tag: k for tag, k in ((tag, self._kept.get(tag)) for tag in tags) if k and k.owner == owner}
+            get = self._kept.get
+            while any(k.busy for k in map(get, tags) if k is not None):
+                self._changed.wait()
+            mine = {tag: k for tag in tags if (k := get(tag)) is not None and k.owner == owner}
             for k in mine.values():
                 k.busy = True
         try:

@@ -22,7 +22,7 @@ import msgspec
 from umbel.core.attempts import attempt_of, with_attempt
 from umbel.core.errors import OperationalError
 from umbel.core.message import EARLY, Delivery, Depth, End, Settlement, Stage
-from umbel.engine.holdings import Holdings, Kept, Key, OnShelf, key_of
+from umbel.engine.holdings import Holdings, Kept, Key, OnShelf
 from umbel.engine.seam import Broker, DeadLetters, Engine, Lease, Store
 from umbel.engine.shelf_file import open_shelf_file
 
@@ -161,19 +161,13 @@ class Shelved:
         for k in kept:
             k.doubtful = True
         # One that was published twice, since the first reply was lost, may come twice at once.
-        first = {key_of(k.delivery): k for k in reversed(kept)}
-        once = [k for k in kept if first[key_of(k.delivery)] is k]
+        once = list({k.key: k for k in reversed(kept)}.values())[::-1]
         lease = Lease((), owner, len(once), self._seconds.get(owner, 30.0))
         taken = self._shelf.adopt(lease, [self._labelled(k) for k in once], now)
         del self._unsure[owner]
         skipped = len(self._prefix)
         found: dict[Key, Delivery] = {(d.id, d.generation, d.queue[skipped:]): d for d in taken}
-        copies = []
-        for k in kept:
-            k.doubtful = False
-            delivery = found.get(key_of(k.delivery))
-            if delivery is None or not self._holdings.shelved(k, delivery):
-                copies.append(k)
+        copies = self._holdings.shelved(kept, found)
         self._acknowledge(owner, [Settlement(k.tag, k.token) for k in kept], now)
         self._holdings.forget(copies)
         return copies

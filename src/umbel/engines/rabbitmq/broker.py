@@ -113,9 +113,10 @@ class RabbitBroker(Sending):
             return [tag for tag, _, _ in tickets]
         stale = []
         with consumer.lock:
+            epoch = consumer.answerable
             for tag, token, _ticket in tickets:
                 held = consumer.holds(tag, token)
-                if held is not None and consumer.reachable(held):
+                if held is not None and held.epoch == epoch:
                     continue
                 stale.append(tag)
                 if held is not None:
@@ -176,7 +177,7 @@ class RabbitBroker(Sending):
                 consumer.held.pop(held.delivery.tag, None)
             stale += [held.delivery.tag for held in consumer.finish(done)]
         if back:
-            stale += [held.delivery.tag for held in back if not consumer.reachable(held)]
+            stale += [held.delivery.tag for held in back if held.epoch != consumer.answerable]
             consumer.put_back(back)
         return stale
 
@@ -184,7 +185,7 @@ class RabbitBroker(Sending):
         """End leases whose message goes on elsewhere: stored there first, acknowledged then."""
         stale, batch, sent, buried = [], [], [], []
         for held, item in copies:
-            if not consumer.reachable(held):
+            if held.epoch != consumer.answerable:
                 del consumer.held[item.tag]
                 stale.append(item.tag)
             elif item.end is End.DEAD:

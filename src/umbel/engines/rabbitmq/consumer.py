@@ -305,19 +305,20 @@ class Consumer:
         held = self.held.get(tag)
         return held if held is not None and held.token == token else None
 
-    def reachable(self, held: Held) -> bool:
-        """Tell whether the delivery can still be answered: it is one of the connection that is open."""
-        return held.epoch == self.epoch and self.link is not None and self.link.usable
+    @property
+    def answerable(self) -> int:
+        """The epoch of the deliveries that can still be answered: those of the connection that is open; 0 for none."""
+        return self.epoch if self.link is not None and self.link.usable else 0
 
     def finish(self, ended: Sequence[Held]) -> list[Held]:
         """Acknowledge for good; what could not be is returned, and acknowledged when it comes here again."""
         with self.lock:
             answered = self._answer(ended, requeue=None)
             self._recognition.acknowledged([held.key for held in ended if id(held) in answered])
-            unanswered = [held for held in ended if id(held) not in answered]
-            for held in unanswered:
+            left = [held for held in ended if id(held) not in answered]
+            for held in left:
                 self._recognition.unanswered(held.key)
-            return unanswered
+            return left
 
     def put_back(self, ended: Sequence[Held]) -> None:
         """Give deliveries back to the front of their queue (those of a lost connection are there already)."""
@@ -329,26 +330,22 @@ class Consumer:
 
     def _answer(self, batch: Sequence[Held], *, requeue: bool | None) -> set[int]:
         with self.lock:
-            return self._write_answers([held for held in batch if self.reachable(held)], requeue)
+            epoch, link = self.answerable, self.link
+            batch = [held for held in batch if held.epoch == epoch]
+            return self._write_answers(link, batch, requeue) if batch and link is not None else set()
 
-    def _write_answers(self, batch: list[Held], requeue: bool | None) -> set[int]:
+    def _write_answers(self, link: Link, batch: list[Held], requeue: bool | None) -> set[int]:
         """Write acknowledgements (or, with `requeue`, refusals), many in one where numbers follow each other."""
-        if not batch or self.link is None:
-            return set()
         method, bits = (80, 0) if requeue is None else (120, 2)
         ending = {held.number for held in batch}
-        together: list[int] = []
-        for number in self._open:
-            if number not in ending:
-                break
-            together.append(number)
+        together = list(itertools.takewhile(ending.__contains__, self._open))
         frames = []
         if len(together) > 1:
             frames.append(_ack(1, MESSAGES, 13, 60, method, together[-1], bits | 1, 0xCE))
             ending.difference_update(together)
         frames += [_ack(1, MESSAGES, 13, 60, method, number, bits, 0xCE) for number in sorted(ending)]
         try:
-            self.link.send(b"".join(frames))
+            link.send(b"".join(frames))
         except OperationalError:
             return set()
         for held in batch:

@@ -17,7 +17,8 @@ from umbel.core.limits import DEFAULT_LIMITS
 from umbel.core.message import Delivery, Message
 from umbel.engines.rabbitmq.connection import MESSAGES, Content
 from umbel.engines.rabbitmq.delays import undelayed
-from umbel.engines.rabbitmq.tables import TableError, read_properties, write_properties
+from umbel.engines.rabbitmq.forms import Forms
+from umbel.engines.rabbitmq.tables import TableError, write_properties
 
 __all__ = ["Arrived", "frames", "publish_method", "read_delivery", "write_content"]
 
@@ -40,6 +41,7 @@ _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 _TAGGED = b'"__type__"'
 _CONTENT_CLASS = 60 << 16
+_forms = Forms()
 _LONGEST = (("task", DEFAULT_LIMITS.name_length), ("id", DEFAULT_LIMITS.id_length))
 
 
@@ -151,7 +153,7 @@ def read_delivery(queue: str, content: Content, accept: Collection[str] = JSON_O
     if exchange.startswith("celery_delayed_"):
         exchange, routing_key = "", undelayed(routing_key)
     try:
-        properties, headers, plain = read_properties(raw, 0, DEFAULT_LIMITS.depth)
+        properties, headers, plain = _forms.read(raw, DEFAULT_LIMITS.depth)
     except TableError as error:
         return Arrived(Delivery("", "", queue, b"", body), number, redelivered, reason=str(error))
     added = _take_added(headers) if not _ADDED.isdisjoint(headers) else _NOTHING

@@ -14,7 +14,7 @@ from decimal import Decimal
 from struct import Struct
 from typing import Any
 
-__all__ = ["PLAIN", "TableError", "read_properties", "write_properties", "write_table"]
+__all__ = ["SHORT_TEXTS", "TEXT", "TableError", "end_of_value", "read_properties", "write_properties", "write_table"]
 
 _U8 = Struct(">B").unpack_from
 _U32 = Struct(">I").unpack_from
@@ -37,13 +37,10 @@ _SIMPLE = {
         "f": ">f", "d": ">d",
     }.items()
 }  # fmt: skip
-_TEXT, _VOID, _INT, _BOOL, _TABLE, _LIST = b"SVItFA"
+TEXT, _VOID, _INT, _BOOL, _TABLE, _LIST = b"SVItFA"
 _TIME, _BYTES, _DECIMAL = b"TxD"
 #: Letters whose values have no exact form in plain JSON.
 _SPECIAL = frozenset(b"TxDfd")
-
-#: What `read_properties` says of headers that JSON carries as they are.
-PLAIN = True
 
 
 class TableError(ValueError):
@@ -56,10 +53,10 @@ class TableError(ValueError):
 def _read_item(buf: bytes, at: int, seen: set[int], depth: int) -> tuple[Any, int]:
     kind = buf[at]
     at += 1
-    if kind in (_TEXT, _BYTES):
+    if kind in (TEXT, _BYTES):
         end = at + 4 + _U32(buf, at)[0]
         raw = buf[at + 4 : end]
-        if kind == _TEXT:
+        if kind == TEXT:
             try:
                 return raw.decode(), end
             except UnicodeDecodeError:
@@ -86,6 +83,11 @@ def _read_item(buf: bytes, at: int, seen: set[int], depth: int) -> tuple[Any, in
     raise TableError(f"the headers hold a value of the unknown type {bytes((kind,))!r}")
 
 
+def end_of_value(buf: bytes, at: int) -> int:
+    """Return where a value of a table ends that is known to be well-formed and begins, with its type, at `at`."""
+    return _read_item(buf, at, set(), len(buf))[1]
+
+
 def _read_list(buf: bytes, at: int, seen: set[int], depth: int) -> tuple[list[Any], int]:
     end = at + 4 + _U32(buf, at)[0]
     at += 4
@@ -105,7 +107,7 @@ def _read_table(buf: bytes, at: int, seen: set[int], depth: int) -> tuple[dict[s
         key = buf[at + 1 : stop].decode("utf-8", "backslashreplace")
         # Written out for what nearly all headers are: this loop runs a score of times for every message.
         kind = buf[stop]
-        if kind == _TEXT:
+        if kind == TEXT:
             at = stop + 5 + _U32(buf, stop + 1)[0]
             try:
                 table[key] = buf[stop + 5 : at].decode()
@@ -123,7 +125,7 @@ def _read_table(buf: bytes, at: int, seen: set[int], depth: int) -> tuple[dict[s
     return table, at
 
 
-_SHORT_TEXTS = (
+SHORT_TEXTS = (
     (0x0400, "correlation_id"),
     (0x0200, "reply_to"),
     (0x0100, "expiration"),
@@ -174,7 +176,7 @@ def read_properties(buf: bytes, at: int = 0, depth: int = 100) -> tuple[dict[str
         if flags & 0x0800:
             properties["priority"] = buf[at]
             at += 1
-        for flag, name in _SHORT_TEXTS:
+        for flag, name in SHORT_TEXTS:
             if flags & flag:
                 properties[name], at = _read_short(buf, at)
         if flags & 0x007C:
@@ -285,7 +287,7 @@ def write_properties(
     if priority is not None:
         flags |= 0x0800
         parts.append(bytes((min(max(int(priority), 0), 255),)))
-    for flag, name in _SHORT_TEXTS:
+    for flag, name in SHORT_TEXTS:
         value = get(name)
         if value is not None and (value != "" or name == "reply_to"):
             flags |= flag
