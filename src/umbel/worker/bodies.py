@@ -12,7 +12,7 @@ from collections import deque
 #: From so many bytes on a body goes through this memory.
 LARGE = 4096
 #: How large the part of an executor is, and all parts together where there are many.
-_PART, _ALL = 1 << 22, 1 << 28
+_PART, _ALL = 1 << 23, 1 << 28
 
 
 class Bodies:

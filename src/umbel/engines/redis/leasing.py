@@ -31,7 +31,7 @@ __all__ = ["Leasing"]
 #: The most messages that one call takes.
 _MOST = 1000
 #: A message of so many bytes is a large one; how many and how many bytes of such ones are taken at once.
-_LARGE, _MOST_LARGE, _MOST_LARGE_BYTES = 32_768, 64, 4_194_304
+_LARGE, _MOST_LARGE, _MOST_LARGE_BYTES = 32_768, 64, 8_388_608
 #: From so many messages on others are on their way while a caller deals with them.
 _MANY = 32
 #: For how long it counts that nothing was revoked when messages were sent on their way (seconds).

@@ -11,8 +11,8 @@ __all__ = ["LargeReplies", "lacks_much"]
 
 #: From so many missing bytes on, a value is read here.
 _MUCH = 16_384
-#: How much is received at once where it is not known how much is to come.
-_ROOM = 1 << 18
+#: How much is received at once where it is not known how much is to come: some large values, so that few are moved.
+_ROOM = 1 << 20
 
 
 def lacks_much(data: bytes) -> bool:
